@@ -1,0 +1,232 @@
+"""The four norms of the course, each once: size, projection, steepest direction, random point.
+
+A budget ε is in pixel units with pixels in [0, 1]. L0 counts pixels, all channels of a pixel together; L1 sums over
+every number. The arithmetic is TensorFlow's, so that the same lines run eagerly, inside an attack's compiled step and
+inside a training step. Lesson 03 derives the steepest directions, lesson 04 the projections.
+
+    >>> norms.get("l2").size(np.ones((1, 2, 2, 1), "float32"))
+    <tf.Tensor: shape=(1,), dtype=float32, numpy=array([2.], dtype=float32)>
+"""
+
+import math
+
+import numpy as np
+
+from advlib._checks import check_number
+from advlib._tensorflow import tf
+
+
+def get(norm):
+    """The norm named "linf", "l2", "l1" or "l0"; a `Norm` passes through. ValueError for another name."""
+    if isinstance(norm, Norm):
+        return norm
+    if not isinstance(norm, str) or norm not in NORMS:
+        raise ValueError(f"norm={norm!r}: one of {', '.join(map(repr, NORMS))} was expected, for example norm='linf'")
+    return NORMS[norm]
+
+
+class Norm:
+    """What an attack asks of a norm. Images are (N, H, W, C); ε is a number or one number an image."""
+
+    name: str  # as in `norm="linf"`
+    label: str  # as in prose and figures
+
+    def size(self, delta):
+        """‖δ‖ of each image: (N, H, W, C) → (N,)."""
+        raise NotImplementedError
+
+    def project(self, z, x, eps):
+        """The point nearest to `z`, in Euclidean distance, of {‖z − x‖ ≤ ε} ∩ [0, 1]^d, exactly."""
+        raise NotImplementedError
+
+    def steepest(self, g, z):
+        """The step of length 1 along which a loss with gradient `g` at `z` rises fastest; 0 where g is 0."""
+        raise NotImplementedError
+
+    def sample(self, rng, shape, eps):
+        """One δ of `shape`, uniform in the ball of radius ε; NumPy float32."""
+        raise NotImplementedError
+
+    def largest(self, shape):
+        """The largest budget that means anything in images of shape (H, W, C): the size of the whole box."""
+        raise NotImplementedError
+
+    def step(self, eps):
+        """The length of a step worth the budget `eps`."""
+        return eps
+
+    def check_eps(self, eps, shape):
+        """`eps` as a float in [0, largest]; ValueError or TypeError otherwise."""
+        top = self.largest(shape)
+        try:
+            return check_number(eps, "eps", low=0, high=top, example=self.example)
+        except ValueError:
+            raise ValueError(
+                f"eps={eps}: {self.budget}, from 0 to {top:g}, was expected, for example {self.example}"
+            ) from None
+
+    def __repr__(self):
+        return f"norms.get({self.name!r})"
+
+
+class Linf(Norm):
+    name, label, example = "linf", "L∞", "8/255"
+    budget = "an L∞ budget in [0, 1] pixel units"
+
+    def size(self, delta):
+        return tf.reduce_max(tf.abs(delta), axis=(1, 2, 3))
+
+    def project(self, z, x, eps):
+        eps = _per_image(eps)
+        return tf.clip_by_value(tf.clip_by_value(z, x - eps, x + eps), 0.0, 1.0)
+
+    def steepest(self, g, z):
+        return tf.sign(g)
+
+    def sample(self, rng, shape, eps):
+        return rng.uniform(-eps, eps, shape).astype(np.float32)
+
+    def largest(self, shape):
+        return 1.0
+
+
+class L2(Norm):
+    name, label, example = "l2", "L2", "2.0"
+    budget = "an L2 budget in pixel units"
+
+    def size(self, delta):
+        return tf.sqrt(tf.reduce_sum(tf.square(delta), axis=(1, 2, 3)))
+
+    def project(self, z, x, eps):
+        """clip(x + s·δ) with the largest s ≤ 1 that fits: s grows until ‖clip(s·δ)‖ = ε (Croce & Hein 2021, arXiv 2103.01208)."""
+        delta, eps = z - x, _per_image(eps)
+        low, high = -x, 1.0 - x
+        wall = tf.where(delta > 0, high, -low)  # how far each pixel may move, in the direction of δ
+        size = tf.abs(delta)
+        s = tf.minimum(1.0, eps / tf.maximum(_norm2(delta), 1e-12))
+        # From below: pixels at the wall at s stay there for any larger s. With those fixed, ‖δ(s)‖ = ε has a closed
+        # form, which cannot overshoot. It is exact once no further pixel reaches the wall; MNIST takes 3 to 8 rounds.
+        for _ in range(10):
+            stuck = s * size >= wall
+            spent = tf.reduce_sum(tf.where(stuck, wall, 0.0) ** 2, axis=(1, 2, 3), keepdims=True)
+            free = tf.reduce_sum(tf.where(stuck, 0.0, size) ** 2, axis=(1, 2, 3), keepdims=True)
+            s = tf.clip_by_value(tf.sqrt(tf.maximum(eps**2 - spent, 0.0) / tf.maximum(free, 1e-24)), s, 1.0)
+        return tf.clip_by_value(x + tf.clip_by_value(s * delta, low, high), 0.0, 1.0)
+
+    def steepest(self, g, z):
+        return tf.math.divide_no_nan(g, _norm2(g))
+
+    def sample(self, rng, shape, eps):
+        d = math.prod(shape)  # the first d coordinates of a point on the sphere in d + 2 dimensions
+        direction = rng.standard_normal(d + 2)
+        return (eps * direction[:d] / np.linalg.norm(direction)).reshape(shape).astype(np.float32)
+
+    def largest(self, shape):
+        return math.sqrt(math.prod(shape))
+
+
+class L1(Norm):
+    name, label, example = "l1", "L1", "10.0"
+    budget = "an L1 budget (a sum over pixels)"
+
+    def __init__(self, top=0.01):
+        self.top = top  # the share of the coordinates that a step moves
+
+    def size(self, delta):
+        return tf.reduce_sum(tf.abs(delta), axis=(1, 2, 3))
+
+    def project(self, z, x, eps):
+        """δ_i(λ) = clip(sign(δ_i)·max(|δ_i| − λ, 0)) with the λ ≥ 0 at which Σ|δ_i(λ)| = ε (Croce & Hein 2021, arXiv 2103.01208)."""
+        delta = z - x
+        wall = tf.where(delta > 0, 1.0 - x, x)
+        size = tf.abs(delta)
+        # |δ_i(λ)| = (|δ_i| − λ)₊ − (|δ_i| − wall_i − λ)₊, so Σ|δ_i(λ)| is linear between the sorted corners
+        # |δ_i| and |δ_i| − wall_i: walk down from the largest until the sum reaches ε.
+        n = tf.shape(z)[0]
+        corner = tf.reshape(tf.concat([size, size - wall], axis=-1), (n, -1))
+        sign = tf.reshape(tf.concat([tf.ones_like(size), -tf.ones_like(size)], axis=-1), (n, -1))
+        order = tf.argsort(corner, axis=1, direction="DESCENDING")
+        corner = tf.gather(corner, order, batch_dims=1)
+        slope = tf.cumsum(tf.gather(sign, order, batch_dims=1), axis=1)  # between this corner and the next
+        drop = corner - tf.concat([corner[:, 1:], corner[:, -1:]], axis=1)
+        total = tf.cumsum(slope * drop, axis=1, exclusive=True)  # Σ|δ_i(λ)| at each corner
+        eps = tf.reshape(tf.broadcast_to(tf.cast(eps, z.dtype), (n,)) if _is_scalar(eps) else tf.cast(eps, z.dtype), (n, 1))
+        at = tf.reduce_sum(tf.cast(total <= eps, tf.int32), axis=1, keepdims=True) - 1  # the last corner not beyond ε
+        here, height, fall = (tf.gather(v, at, batch_dims=1) for v in (corner, total, slope))
+        level = tf.maximum(here - tf.math.divide_no_nan(eps - height, fall), 0.0)
+        kept = tf.minimum(tf.maximum(size - level[:, :, None, None], 0.0), wall)
+        return tf.clip_by_value(x + tf.sign(delta) * kept, 0.0, 1.0)
+
+    def steepest(self, g, z):
+        """Equal steps on the largest |g_i| among the coordinates that can still move (SLIDE, Tramèr & Boneh 2019, arXiv 1904.13000)."""
+        held = ((z >= 1.0) & (g > 0)) | ((z <= 0.0) & (g < 0))
+        rank = _rank(tf.where(held, 0.0, tf.abs(g)))
+        count = max(1, round(self.top * math.prod(g.shape[1:])))
+        chosen = tf.where((rank < count) & ~held, tf.sign(g), 0.0)
+        return tf.math.divide_no_nan(chosen, tf.reduce_sum(tf.abs(chosen), axis=(1, 2, 3), keepdims=True))
+
+    def sample(self, rng, shape, eps):
+        d = math.prod(shape)
+        part = rng.standard_exponential(d + 1)
+        sign = rng.integers(0, 2, d) * 2 - 1
+        return (eps * sign * part[:d] / part.sum()).reshape(shape).astype(np.float32)
+
+    def largest(self, shape):
+        return float(math.prod(shape))
+
+
+class L0(Norm):
+    name, label, example = "l0", "L0", "20"
+    budget = "an L0 budget (a number of pixels)"
+
+    def size(self, delta):
+        changed = tf.reduce_any(tf.abs(delta) > 1e-6, axis=3)
+        return tf.reduce_sum(tf.cast(changed, delta.dtype), axis=(1, 2))
+
+    def project(self, z, x, eps):
+        """Clip to the box, then keep the ⌊ε⌋ pixels whose return to `x` would cost most (Croce & Hein 2019, arXiv 1909.05040)."""
+        delta = z - x
+        inside = tf.clip_by_value(z, 0.0, 1.0)
+        gain = tf.reduce_sum(tf.square(delta) - tf.square(z - inside), axis=3, keepdims=True)
+        return tf.where(tf.cast(_rank(gain), z.dtype) < tf.floor(tf.cast(_per_image(eps), z.dtype)), inside, x)
+
+    def steepest(self, g, z):
+        """g / ‖g‖₁ (Croce & Hein 2019): the projection, not the step, chooses the pixels, so no pixel is left out here."""
+        return tf.math.divide_no_nan(g, tf.reduce_sum(tf.abs(g), axis=(1, 2, 3), keepdims=True))
+
+    def sample(self, rng, shape, eps):
+        height, width, channels = shape
+        delta = np.zeros((height * width, channels), np.float32)
+        where = rng.permutation(height * width)[: int(eps)]
+        delta[where] = rng.uniform(-1, 1, (len(where), channels))
+        return delta.reshape(shape)
+
+    def largest(self, shape):
+        return float(shape[0] * shape[1])
+
+    def step(self, eps):
+        # Long enough for a pixel to reach black or white at once: after shorter steps the projection would rank
+        # pixels by |g| and not by what the box lets them gain.
+        return 120_000 / 255
+
+
+def _is_scalar(eps):
+    return np.ndim(eps) == 0 if not tf.is_tensor(eps) else eps.shape.rank == 0
+
+
+def _per_image(eps):
+    return eps if _is_scalar(eps) else tf.reshape(eps, (-1, 1, 1, 1))
+
+
+def _norm2(delta):
+    return tf.sqrt(tf.reduce_sum(tf.square(delta), axis=(1, 2, 3), keepdims=True))
+
+
+def _rank(score):
+    """0 for the largest score of an image, 1 for the next; equal scores by position, so that no rank comes twice."""
+    flat = tf.reshape(score, (tf.shape(score)[0], -1))
+    order = tf.argsort(flat, axis=1, direction="DESCENDING", stable=True)
+    return tf.reshape(tf.argsort(order, axis=1, stable=True), tf.shape(score))
+
+
+NORMS = {norm.name: norm for norm in (Linf(), L2(), L1(), L0())}
