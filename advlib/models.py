@@ -16,8 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from advlib._checks import check_images, check_logits
+from advlib._checks import ProbabilitiesNotLogitsError, check_images, check_logits
 from advlib._tensorflow import keras, tf
+
+__all__ = [
+    "ARCHITECTURES", "ProbabilitiesNotLogitsError", "as_logits", "card", "cnn", "linear", "load", "mlp", "names", "predict_logits",
+]  # fmt: skip
 
 FOLDER = Path(__file__).parent / "checkpoints"
 

@@ -133,8 +133,8 @@ class Group:
         if self.step or self.candidate:
             if self.keep == "last":
                 better = np.full(len(i), True)
-            else:  # an adversarial point beats any other; among equals, the larger loss
-                better = (broken & ~self.broken[i]) | ((broken == self.broken[i]) & (value > self.best_loss[i]))
+            else:  # an adversarial point beats any other; then the larger loss, then (a small loss rounds to 0) the later point
+                better = (broken & ~self.broken[i]) | ((broken == self.broken[i]) & (value >= self.best_loss[i]))
                 better |= ~self.known[i]
             j = i[better]
             self.best[j], self.best_loss[j], self.broken[j], self.known[j] = z[j], value[better], broken[better], True
@@ -218,7 +218,7 @@ class Oracle:
         signature = (tf.TensorSpec([self.batch_size], tf.int64), batch, [batch] * len(state), *rest)
         step = self._compiled((update, ball, loss, len(constants), len(scalars)), build, signature)
         scalars = [tf.constant(s, tf.float32) for s in scalars]
-        return lambda rows, z, state: step(rows, z[rows], [s[rows] for s in state], constants, scalars)
+        return lambda rows, z, state: step(rows, tf.constant(z[rows]), [tf.constant(s[rows]) for s in state], constants, scalars)
 
     def batches(self, index, backward=False):
         """Rows for each call, padded by repeating the last, and how many of them count."""

@@ -1,0 +1,560 @@
+"""Every attack of one list against the rules its capabilities call for; each attack's own equations; the loop they share."""
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pytest
+
+import advlib
+from advlib import losses, models, norms
+from advlib._tensorflow import keras, tf
+from advlib.attacks import _loop, bim, fgsm, mi_fgsm, pgd
+from advlib.noise import best_of
+from advlib.testing import check_attack, toy
+from tests.conftest import affine
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What an attack declares of itself; a test runs on those that have what it needs."""
+
+    call: object
+    norms: tuple = ("linf", "l2", "l1", "l0")
+    gradient: bool = True
+    targeted: bool = True
+    iterative: bool = True
+    reaches: tuple = ()  # norms in which it finds the optimum of a linear model, to 1 %
+
+    @property
+    def name(self):
+        return self.call.__name__
+
+
+ATTACKS = [
+    Attack(fgsm, iterative=False, reaches=("linf", "l2")),
+    Attack(bim, reaches=("linf", "l2", "l0")),
+    Attack(pgd, reaches=("linf", "l2", "l0")),
+    Attack(mi_fgsm, reaches=("linf", "l2", "l0")),
+    Attack(best_of, norms=("linf",), gradient=False, targeted=False, iterative=False),
+]
+EPS = {"linf": 0.1, "l2": 1.5, "l1": 10.0, "l0": 8.0}
+CASES = [pytest.param(a, norm, id=f"{a.name}-{norm}") for a in ATTACKS for norm in a.norms]
+GRADIENT = [pytest.param(a, norm, id=f"{a.name}-{norm}") for a in ATTACKS if a.gradient for norm in a.norms]
+
+
+def attack(a, model, x, y, norm="linf", **options):
+    options = {"eps": EPS[norm], **options}
+    if a.name != "best_of":
+        options["norm"] = norm
+    else:
+        options.setdefault("draws", 20)
+    return a.call(model, x, y, **options)
+
+
+def right(model, x, y):
+    return models.predict_logits(model, x).argmax(axis=1) == y
+
+
+# ---- rules for all
+
+
+@pytest.mark.parametrize(("a", "norm"), CASES)
+def test_check_attack(a, norm):
+    options = {"draws": 60} if a.name == "best_of" else {}
+    check_attack(a.call, eps=0.2 * EPS[norm], norm=norm, **options)
+
+
+@pytest.mark.parametrize(("a", "norm"), CASES)
+@pytest.mark.parametrize("share", [0, 0.003, 1, "box"])
+def test_inside_ball_and_box(a, norm, share, small_net, images):
+    """All-black and all-white images are among these, and a budget of the whole box."""
+    x, y = images
+    eps = norms.get(norm).largest(x.shape[1:]) if share == "box" else share * EPS[norm]
+    x_adv = attack(a, small_net, x, y, norm, eps=eps)
+    assert x_adv.dtype == np.float32 and x_adv.min() >= 0 and x_adv.max() <= 1
+    tolerance = {"linf": 1e-6, "l2": 1e-5 * max(1, eps), "l1": 1e-4 * max(1, eps), "l0": 0}[norm]
+    assert norms.get(norm).size(x_adv - x).numpy().max() <= eps + tolerance
+    if eps == 0:
+        assert (x_adv == x).all()
+
+
+@pytest.mark.parametrize(("a", "norm"), [(a, n) for a in ATTACKS for n in a.reaches], ids=lambda v: getattr(v, "name", v))
+def test_spends_the_budget(a, norm, small_net, images):
+    """A budget that no result comes near would pass every bound. With steps of ε, the last point is on the surface."""
+    x = 0.3 + 0.4 * images[0]  # the box binds nowhere
+    y = models.predict_logits(small_net, x).argmax(axis=1)
+    options = {"early_stop": False, "keep": "last"} if a.iterative else {}
+    if a.iterative and norm != "l0":
+        options["step_size"] = EPS[norm]
+    size = norms.get(norm).size(attack(a, small_net, x, y, norm, **options) - x).numpy()
+    assert size == pytest.approx(np.full(len(size), EPS[norm]), rel=1e-3)
+
+
+@pytest.mark.parametrize(("a", "norm"), CASES)
+def test_same_bits_in_any_company(a, norm, small_net, images):
+    x, y = images
+    whole = attack(a, small_net, x, y, norm)
+    assert (attack(a, small_net, x, y, norm) == whole).all()
+    assert (attack(a, small_net, x[::-1].copy(), y[::-1].copy(), norm)[::-1] == whole).all()
+    sevens = [attack(a, small_net, x[i : i + 7], y[i : i + 7], norm) for i in range(0, len(x), 7)]
+    assert (np.concatenate(sevens) == whole).all()
+    some = [0, 1, 17, 28, 63]
+    alone = np.concatenate([attack(a, small_net, x[i : i + 1], y[i : i + 1], norm) for i in some])
+    assert (alone == whole[some]).all()
+
+
+@pytest.mark.parametrize("a", ATTACKS, ids=lambda a: a.name)
+def test_one_by_one_on_a_convolutional_checkpoint(a, mnist_test):
+    """28 images of 28 × 28: a forgotten reshape broadcasts."""
+    x, y = mnist_test[0][:28], mnist_test[1][:28]
+    net = models.load("mnist-cnn")
+    whole = attack(a, net, x, y)
+    assert (np.concatenate([attack(a, net, x[i : i + 1], y[i : i + 1]) for i in range(28)]) == whole).all()
+
+
+@pytest.mark.parametrize("a", ATTACKS, ids=lambda a: a.name)
+def test_other_labels_do_not_leak(a, small_net, images):
+    x, y = images
+    other = y.copy()
+    other[1:] = np.random.default_rng(0).permutation(y[1:])
+    assert (attack(a, small_net, x, y)[0] == attack(a, small_net, x, other)[0]).all()
+
+
+@pytest.mark.parametrize("a", ATTACKS, ids=lambda a: a.name)
+def test_input_and_model_are_untouched(a, images):
+    x, y = images
+    net = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(16), keras.layers.BatchNormalization()]
+        + [keras.layers.Dropout(0.5), keras.layers.Dense(10)]
+    )
+    weights = [w.copy() for w in net.get_weights()]
+    y = models.predict_logits(net, x).argmax(axis=1)
+    x_before, y_before = x.copy(), y.copy()
+    first = attack(a, net, x, y)
+    assert (x == x_before).all() and (y == y_before).all()
+    assert all((w == v).all() for w, v in zip(weights, net.get_weights(), strict=True))
+    assert (attack(a, net, x, y) == first).all()  # dropout is off
+
+
+@pytest.mark.parametrize("a", ATTACKS, ids=lambda a: a.name)
+def test_grey_at_half_the_range(a, mnist_test):
+    """At ε = 0.5 every image can become the same grey: no attack that needs fewer pixels than that may need more."""
+    x, y = mnist_test[0][:100], mnist_test[1][:100]
+    net = models.load("mnist-mlp")
+    if a.gradient:
+        assert right(net, attack(a, net, x, y, eps=0.5), y).mean() <= 0.12
+
+
+@pytest.mark.parametrize("a", [a for a in ATTACKS if a.gradient], ids=lambda a: a.name)
+def test_larger_budgets_break_more(a, mnist_test):
+    x, y = mnist_test[0][:200], mnist_test[1][:200]
+    net = models.load("mnist-cnn")
+    left = [right(net, attack(a, net, x, y, eps=eps), y) for eps in (0.02, 0.05, 0.1, 0.2)]
+    counts = [m.sum() for m in left]
+    assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
+    again = [(b & ~s).sum() for s, b in zip(left, left[1:], strict=False)]  # standing at the larger, fallen at the smaller
+    assert max(again) <= 2
+
+
+# ---- the linear model, whose optimum is known
+
+
+def optimum(norm, w, x, eps):
+    """max ⟨w, δ⟩ over ‖δ‖ ≤ ε and x + δ in the box, box inactive but for L0."""
+    flat = w.ravel()
+    if norm == "linf":
+        return eps * np.abs(flat).sum()
+    if norm == "l2":
+        return eps * np.linalg.norm(flat)
+    if norm == "l1":
+        return eps * np.abs(flat).max()
+    gain = np.maximum(flat * (1 - x.ravel()), -flat * x.ravel())
+    return np.sort(gain)[::-1][: int(eps)].sum()
+
+
+@pytest.mark.parametrize(("a", "norm"), [pytest.param(a, n, id=f"{a.name}-{n}") for a in ATTACKS for n in a.reaches])
+def test_reaches_the_optimum_of_a_linear_model(a, norm):
+    rng = np.random.default_rng(5)
+    w = rng.normal(size=(64, 1))
+    x = rng.uniform(0.3, 0.7, (20, 8, 8, 1)).astype(np.float32)
+    net = affine(np.concatenate([np.zeros((64, 1)), w], axis=1), [0, 0], (8, 8, 1))
+    y = models.predict_logits(net, x).argmax(axis=1)
+    eps = {"linf": 0.05, "l2": 0.3, "l0": 3}[norm]
+    options = {"early_stop": False} if a.iterative else {}
+    if a.call is pgd and norm == "l2":
+        options["step_size"] = eps  # at the default step 40 steps from a random start end 2 % short, as they must
+    x_adv = attack(a, net, x, y, norm, eps=eps, **options)
+    gain = ((x_adv - x).reshape(20, -1) @ w).ravel() * np.where(y == 1, -1, 1)
+    best = [optimum(norm, -w if label == 1 else w, image, eps) for image, label in zip(x, y, strict=True)]
+    assert gain == pytest.approx(np.array(best), rel=0.01)
+
+
+def test_l1_pgd_reaches_it_with_steps_on_one_pixel():
+    rng = np.random.default_rng(5)
+    w = rng.normal(size=(64, 1))
+    x = rng.uniform(0.45, 0.55, (20, 8, 8, 1)).astype(np.float32)
+    net = affine(np.concatenate([np.zeros((64, 1)), w], axis=1), [0, 0], (8, 8, 1))
+    y = models.predict_logits(net, x).argmax(axis=1)
+    x_adv = pgd(net, x, y, eps=0.3, norm=norms.L1(top=1e-9), early_stop=False)
+    gain = ((x_adv - x).reshape(20, -1) @ w).ravel() * np.where(y == 1, -1, 1)
+    assert gain == pytest.approx(np.full(20, 0.3 * np.abs(w).max()), rel=0.01)
+
+
+@pytest.mark.parametrize("a", [a for a in ATTACKS if a.gradient], ids=lambda a: a.name)
+def test_targeted_moves_to_the_target_and_untargeted_away(a, mnist_test):
+    x, y = mnist_test[0][:100], mnist_test[1][:100]
+    net = models.load("mnist-mlp")
+    ok = right(net, x, y)
+    t = (y + 3) % 10
+    before = models.predict_logits(net, x).astype(np.float64)  # in float32 a tenth of the losses round to 0
+    after = models.predict_logits(net, attack(a, net, x, y, eps=0.01, y_target=t)).astype(np.float64)
+    assert (losses.cross_entropy(after, t) < losses.cross_entropy(before, t)).numpy()[ok].mean() >= 0.99
+    away = models.predict_logits(net, attack(a, net, x, y, eps=0.01)).astype(np.float64)
+    assert (losses.cross_entropy(away, y) > losses.cross_entropy(before, y)).numpy()[ok].mean() >= 0.99
+    goal = models.predict_logits(net, attack(a, net, x, y, eps=0.3, y_target=t)).argmax(axis=1)
+    anywhere = models.predict_logits(net, attack(a, net, x, y, eps=0.3)).argmax(axis=1)
+    assert (goal == t)[ok].sum() > (anywhere == t)[ok].sum()
+
+
+# ---- FGSM
+
+
+def test_fgsm_is_its_equation():
+    model, x, y = toy()
+    w = model.get_weights()[0]
+    z = models.predict_logits(model, x)
+    p = np.exp(z - z.max(1, keepdims=True))
+    p = p / p.sum(1, keepdims=True)
+    gradient = ((p - np.eye(4)[y]) @ w.T).reshape(x.shape)
+    expected = np.clip(x + 0.02 * np.sign(gradient), 0, 1)
+    assert fgsm(model, x, y, eps=0.02) == pytest.approx(expected, abs=1e-6)
+
+
+def test_fgsm_moves_each_pixel_by_eps_where_the_box_allows(small_net, images):
+    x, y = images
+    ok = right(small_net, x, y)
+    moved = np.abs(fgsm(small_net, x, y, eps=0.05) - x)[ok & (x.min(axis=(1, 2, 3)) != x.max(axis=(1, 2, 3)))]
+    free = ((x > 0.05) & (x < 0.95))[ok & (x.min(axis=(1, 2, 3)) != x.max(axis=(1, 2, 3)))]
+    assert np.abs(moved[free] - 0.05).max() < 1e-7
+
+
+def test_fgsm_raises_the_loss_for_small_eps(mnist_test):
+    x, y = mnist_test[0][:500], mnist_test[1][:500]
+    net = models.load("mnist-cnn")
+    ok = right(net, x, y)
+    logits = (models.predict_logits(net, v).astype(np.float64) for v in (x, fgsm(net, x, y, eps=0.005)))
+    before, after = (losses.cross_entropy(z, y).numpy()[ok] for z in logits)
+    assert (after > before).mean() >= 0.99
+
+
+# ---- PGD and its relatives
+
+
+def test_one_full_step_without_a_random_start_is_fgsm(small_net, images):
+    x, y = images
+    one = pgd(small_net, x, y, eps=0.1, steps=1, step_size=0.1, random_start=False)
+    assert (one == fgsm(small_net, x, y, eps=0.1)).all()
+    assert (bim(small_net, x, y, eps=0.1, steps=1) == one).all()
+
+
+def test_no_steps(small_net, images):
+    x, y = images
+    assert (pgd(small_net, x, y, eps=0.1, steps=0, random_start=False) == x).all()
+    ok = right(small_net, x, y)
+    start = pgd(small_net, x, y, eps=0.1, steps=0)
+    inner = ((x > 0.1) & (x < 0.9))[ok]
+    delta = (start - x)[ok][inner]
+    assert delta.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.02) and abs(delta.mean()) < 0.002
+    assert (start[~ok] == x[~ok]).all()
+
+
+def test_starts_differ_between_images_seeds_and_restarts(small_net, images):
+    x, y = images
+    x = np.clip(x, 0.2, 0.8)
+    y = models.predict_logits(small_net, x).argmax(axis=1)
+    start = partial(pgd, small_net, eps=0.1, steps=0, keep="last")
+    delta = start(x, y) - x
+    assert np.abs(delta[2] - delta[3]).max() > 0.1
+    assert not (start(x, y, seed=1) == start(x, y)).any(axis=(1, 2, 3)).all()
+    seen = []
+    pgd(small_net, x, y, eps=0.001, steps=0, restarts=3, callback=lambda t: seen.append(t.x_adv))
+    assert len(seen) == 3 and np.abs(seen[0] - seen[1]).max() > 0 and np.abs(seen[1] - seen[2]).max() > 0
+    twins = np.repeat(x[5:6], 4, axis=0)  # keyed by content: equal images, equal starts; other seeds, other starts
+    a, b = (start(twins, np.repeat(y[5:6], 4), seed=s) for s in (0, 1))
+    assert (a[0] == a[3]).all() and not (a[0] == b[0]).all()
+
+
+def test_the_ball_is_around_x_and_not_around_the_last_step(small_net, images):
+    x, y = images
+    x_adv = bim(small_net, x, y, eps=0.03, steps=10, step_size=0.03, early_stop=False, keep="last")
+    assert np.abs(x_adv - x).max() <= 0.03 + 1e-6
+
+
+def test_best_loss_rises_with_steps_and_restarts(mnist_test):
+    """Exact, at a fixed step size: the longer run contains the shorter."""
+    x, y = mnist_test[0][:100], mnist_test[1][:100]
+    net = models.load("mnist-cnn")
+    run = partial(pgd, net, x, y, eps=0.05, step_size=0.01, early_stop=False)
+
+    def measure(x_adv):
+        z = models.predict_logits(net, x_adv)
+        return z.argmax(axis=1) != y, losses.cross_entropy(z, y).numpy()
+
+    for family in ([run(steps=s) for s in (1, 3, 10, 20)], [run(steps=5, restarts=r) for r in (1, 2, 4)]):
+        seen = [measure(x_adv) for x_adv in family]
+        for (broken, loss), (broken_more, loss_more) in zip(seen, seen[1:], strict=False):
+            assert (broken <= broken_more).all()
+            assert (loss_more >= loss)[broken == broken_more].all()
+
+
+def test_keep_best_prefers_what_breaks_over_what_costs_most():
+    """Two wrong answers and one right one: the largest loss need not be the one that fools."""
+    group = object.__new__(_loop.Group)
+    group.y, group.target, group.keep, group.early_stop, group.callback = np.array([0]), None, "best", False, None
+    group.step, group.candidate = 1, True
+    group.best, group.best_loss, group.broken, group.known = np.zeros((1, 1)), np.array([-np.inf]), np.array([False]), np.array([False])
+    for point, logits, loss in ((1.0, [0.0, 1.0], 0.5), (2.0, [1.0, 0.0], 9.0), (3.0, [0.0, 2.0], 0.7), (4.0, [0.0, 3.0], 0.6)):
+        group._remember(np.array([[point]]), np.array([0]), np.array([loss]), np.array([logits]), [])
+    assert group.best[0, 0] == 3.0 and group.broken[0]
+
+
+def test_traces(small_net, images):
+    x, y = images
+    seen = []
+    pgd(small_net, x, y, eps=0.02, steps=5, restarts=2, early_stop=False, callback=seen.append, seed=3)
+    first = [t for t in seen if t.restart == 0]
+    assert [t.step for t in first] == [0, 1, 2, 3, 4, 5]
+    ok = np.flatnonzero(right(small_net, x, y))
+    assert (first[0].index == ok).all() and first[0].x_adv.shape == (len(ok), 28, 28, 1)
+    z = models.predict_logits(small_net, first[3].x_adv)
+    assert losses.cross_entropy(z, y[ok]).numpy() == pytest.approx(first[3].loss, rel=1e-4, abs=1e-5)
+    assert ((z.argmax(axis=1) != y[ok]) == first[3].broken).all()
+    assert first[5].loss.mean() > first[0].loss.mean()
+
+
+def test_early_stop_leaves_broken_images_alone_and_breaks_as_many(mnist_test):
+    x, y = mnist_test[0][:200], mnist_test[1][:200]
+    net = models.load("mnist-cnn")
+    seen = []
+    stopped = pgd(net, x, y, eps=0.1, callback=seen.append)
+    sizes = [len(t.index) for t in seen]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] < sizes[0]
+    whole = pgd(net, x, y, eps=0.1, early_stop=False)
+    assert (right(net, stopped, y) == right(net, whole, y)).all()
+
+
+def test_start_is_used_and_brought_into_the_ball(small_net, images):
+    x, y = images
+    far = np.clip(x + 0.5, 0, 1)
+    begun = pgd(small_net, x, y, eps=0.1, steps=0, start=far)
+    ok = right(small_net, x, y)
+    assert begun[ok] == pytest.approx(np.clip(x + 0.1, 0, 1)[ok], abs=1e-6)
+    with pytest.raises(ValueError, match="start has shape"):
+        pgd(small_net, x, y, eps=0.1, start=far[:3])
+
+
+def test_every_loss_attacks(mnist_test):
+    x, y = mnist_test[0][:100], mnist_test[1][:100]
+    net = models.load("mnist-cnn")
+    before = right(net, x, y).sum()
+    own = lambda z, y: -tf.gather(z, y, axis=1, batch_dims=1)  # noqa: E731
+    for loss in ("ce", "margin", "dlr", "kl", own):
+        assert right(net, pgd(net, x, y, eps=0.15, loss=loss), y).sum() < 0.5 * before, loss
+    for loss in ("ce", "margin", "dlr"):
+        t = (y + 1) % 10
+        hit = models.predict_logits(net, pgd(net, x, y, eps=0.3, loss=loss, y_target=t)).argmax(axis=1) == t
+        assert hit.mean() > 0.5, loss
+
+
+def test_momentum_of_zero_is_bim_and_the_scale_of_the_loss_is_no_matter(small_net, images):
+    x, y = images
+    assert (mi_fgsm(small_net, x, y, eps=0.1, decay=0) == bim(small_net, x, y, eps=0.1)).all()
+    seven = lambda z, y: 8 * losses.cross_entropy(z, y)  # noqa: E731
+    same = mi_fgsm(small_net, x, y, eps=0.1, loss=seven, early_stop=False, keep="last")
+    assert (same == mi_fgsm(small_net, x, y, eps=0.1, early_stop=False, keep="last")).all()
+    assert not (mi_fgsm(small_net, x, y, eps=0.1, keep="last") == bim(small_net, x, y, eps=0.1, keep="last")).all()
+
+
+def test_pgd_leaves_nothing_of_a_standard_net_at_a_budget_of_0_3(mnist_test):
+    x, y = mnist_test[0][:1000], mnist_test[1][:1000]
+    net = models.load("mnist-cnn")
+    assert right(net, pgd(net, x, y, eps=0.3), y).sum() <= 3
+
+
+def test_huge_logits_hide_from_cross_entropy_and_not_from_the_margin(mnist_test):
+    x, y = mnist_test[0][:200], mnist_test[1][:200]
+    net = models.load("mnist-cnn")
+    loud = tf.function(lambda x: 1000 * net(x, training=False))
+    ce, margin = (right(loud, pgd(loud, x, y, eps=0.1, loss=loss, random_start=False), y).mean() for loss in ("ce", "margin"))
+    assert ce > margin + 0.3
+
+
+# ---- the loop
+
+
+def test_a_sweep_over_eps_compiles_nothing_new(images):
+    x, y = images
+    traces = 0
+
+    @keras.saving.register_keras_serializable()
+    class Counting(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.flat, self.dense = keras.layers.Flatten(), keras.layers.Dense(10)
+
+        def call(self, x):
+            nonlocal traces
+            traces += 1
+            return self.dense(self.flat(x))
+
+    net = Counting()
+    net(x[:1])
+    y = models.predict_logits(net, x).argmax(axis=1)
+    pgd(net, x, y, eps=0.1, steps=2)
+    once = traces
+    for eps in (0.01, 0.2, 0.3):
+        pgd(net, x[:33], y[:33], eps=eps, steps=3, step_size=eps / 2, seed=5)
+    assert traces == once
+
+
+def test_weights_changed_after_compiling_are_seen(images):
+    x, y = images
+    net = models.mlp(seed=0, width=8)
+    y = models.predict_logits(net, x).argmax(axis=1)
+    before = fgsm(net, x, y, eps=0.1)
+    net.set_weights(models.mlp(seed=9, width=8).get_weights())
+    y = models.predict_logits(net, x).argmax(axis=1)
+    assert not (fgsm(net, x, y, eps=0.1) == before).all()
+
+
+def test_a_plain_function_is_not_frozen(images):
+    """Compiling it would repeat the first draw for ever and call a random defence deterministic."""
+    x, y = images
+    w = np.random.default_rng(0).normal(size=(784, 10)).astype(np.float32)
+    draws = []
+
+    def noisy(x):
+        noise = np.random.default_rng(len(draws)).normal(0, 5, (1, 10))
+        draws.append(noise)
+        return tf.reshape(x, (-1, 784)) @ w + tf.constant(noise, tf.float32)
+
+    assert not np.allclose(models.predict_logits(noisy, x), models.predict_logits(noisy, x))
+
+
+def test_models_are_forgotten_when_they_go():
+    import gc
+    import weakref
+
+    net = models.mlp(seed=0, width=4)
+    x = np.full((2, 28, 28, 1), 0.5, np.float32)
+    pgd(net, x, models.predict_logits(net, x).argmax(axis=1), eps=0.1, steps=1)
+    gone = weakref.ref(net)
+    del net
+    gc.collect()
+    assert gone() is None
+
+
+def test_queries_are_counted(small_net, images):
+    x, _ = images
+    oracle = _loop.Oracle(small_net)
+    oracle.logits(x)
+    assert (oracle.forwards, oracle.backwards) == (64, 0)
+
+
+def test_nan_is_no_success(small_net, images):
+    x = np.rint(images[0] * 255).astype(np.float32) / np.float32(255)
+    y = models.predict_logits(small_net, x).argmax(axis=1)
+
+    @tf.function
+    def fragile(x):  # a number for pixels k/255 alone
+        off = tf.reduce_max(tf.abs(255 * x - tf.round(255 * x)), axis=(1, 2, 3), keepdims=True)[:, :, 0, 0]
+        return tf.where(off < 1e-3, small_net(x, training=False), float("nan"))
+
+    seen = []
+    pgd(fragile, x, y, eps=0.1, steps=2, callback=seen.append)
+    assert len(seen) == 3 and len(seen[-1].index) == 64 and not any(t.broken.any() for t in seen)
+
+
+# ---- bad input: what arrived, what was expected, an example
+
+
+def bad_inputs():
+    x, y = np.full((4, 28, 28, 1), 0.5, np.float32), np.array([1, 2, 3, 4])
+    nan = x.copy()
+    nan[2, 3, 3] = np.nan
+    return {
+        "uint8": ((x * 255).astype(np.uint8), y, {}, TypeError, r"uint8 array.*float32.*/ 255"),
+        "float64": (x.astype(float), y, {}, TypeError, r"float64.*astype\('float32'\)"),
+        "list": (x.tolist(), y, {}, TypeError, "NumPy array"),
+        "flat": (x.reshape(4, 784), y, {}, ValueError, r"\(4, 784\).*height, width"),
+        "no channel": (x[..., 0], y, {}, ValueError, r"\(4, 28, 28\)"),
+        "empty": (x[:0], y[:0], {}, ValueError, "at least one image"),
+        "nan": (nan, y, {}, ValueError, "1 NaN pixels"),
+        "0 to 255": (x * 255, y, {}, ValueError, r"127\.5.*\[0, 1\].*x / 255"),
+        "centred": (x - 0.6, y, {}, ValueError, "inside the model"),
+        "other size": (x[:, :14], y, {}, ValueError, r"\(14, 28, 1\)"),
+        "y too short": (x, y[:3], {}, ValueError, r"\(3,\).*\(4,\)"),
+        "y one-hot": (x, np.eye(10)[y], {}, ValueError, r"one-hot.*argmax"),
+        "y float": (x, y / 2, {}, TypeError, "integer labels"),
+        "y negative": (x, y - 2, {}, ValueError, "-1 to 2"),
+        "y too large": (x, y + 6, {}, ValueError, "0 to 9"),
+        "target equal": (x, y, {"y_target": np.array([0, 2, 0, 0])}, ValueError, "1 of 4 images.*number 1, class 2"),
+        "target scalar": (x, y, {"y_target": 3}, ValueError, "y_target"),
+        "eps 8": (x, y, {"eps": 8.0}, ValueError, r"eps=8\.0: an L∞ budget in \[0, 1\] pixel units.*8/255"),
+        "eps negative": (x, y, {"eps": -0.1}, ValueError, "eps=-0.1"),
+        "eps text": (x, y, {"eps": "0.1"}, TypeError, "eps"),
+        "eps none": (x, y, {"eps": None}, TypeError, "eps"),
+        "norm": (x, y, {"norm": "max"}, ValueError, "'max'.*'linf'"),
+    }
+
+
+@pytest.mark.parametrize("case", bad_inputs())
+@pytest.mark.parametrize("a", [a for a in ATTACKS if a.gradient], ids=lambda a: a.name)
+def test_bad_input_is_named(a, case, small_net):
+    x, y, options, error, words = bad_inputs()[case]
+    with pytest.raises(error, match=r"(?s)" + words) as caught:
+        a.call(small_net, x, y, **{"eps": 0.1, **options})
+    assert "expected" in str(caught.value) and "for example" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"steps": -1}, "steps=-1"),
+        ({"steps": 2.5}, "steps=.*whole number"),
+        ({"restarts": 0}, "restarts=0"),
+        ({"step_size": -1}, "step_size=-1"),
+        ({"loss": "l2"}, "loss='l2'"),
+        ({"keep": "first"}, "keep='first'"),
+        ({"keep": "last", "restarts": 2}, "restarts=2"),
+        ({"seed": -1}, "seed=-1"),
+        ({"batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_bad_options_are_named(options, words, small_net, images):
+    with pytest.raises((ValueError, TypeError), match=words):
+        pgd(small_net, *images, eps=0.1, **options)
+
+
+def test_models_that_are_none_or_return_no_logits(images):
+    x, y = images
+    with pytest.raises(TypeError, match="a callable from images to logits"):
+        pgd("net.keras", x, y, eps=0.1)
+    softmax = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")])
+    for call in (fgsm, pgd, bim, mi_fgsm, partial(best_of, draws=2)):
+        with pytest.raises(models.ProbabilitiesNotLogitsError, match="as_logits"):
+            call(softmax, x, y, eps=0.1)
+    with pytest.raises(ValueError, match="one number an image"):
+        pgd(lambda x: tf.reduce_sum(x, axis=(1, 2)), x, y, eps=0.1)
+    with pytest.raises(ValueError, match=r"shape \(128,\)|logits of shape"):
+        pgd(lambda x: tf.reduce_sum(x, axis=(1, 2, 3)), x, y, eps=0.1)
+    numpy_only = lambda x: np.asarray(x).reshape(-1, 784)[:, :10] - 0.5  # noqa: E731
+    y = models.predict_logits(numpy_only, x).argmax(axis=1)
+    with pytest.raises(ValueError, match="there is no gradient"):
+        pgd(numpy_only, x, y, eps=0.1)
+
+
+def test_public_names():
+    assert advlib.pgd is pgd and copy.copy(advlib.attacks.__all__) == ["bim", "fgsm", "mi_fgsm", "pgd"]
