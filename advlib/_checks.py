@@ -27,18 +27,24 @@ def check_images(x, name="x"):
         )
     if x.dtype != np.float32:
         how = f"{name}.astype('float32') / 255" if x.dtype.kind in "ui" else f"{name}.astype('float32')"
-        raise TypeError(f"{name} is a {describe(x)}: float32 pixels in [0, 1] were expected, for example {how}")
+        raise TypeError(
+            f"{name} is a {describe(x)}: float32 pixels in [0, 1] were expected, for example {how}"
+        )
     if x.ndim != 4:
         raise ValueError(
             f"{name} has shape {x.shape}: (images, height, width, channels) was expected, for example (5, 28, 28, 1); "
             "a model of flat inputs can be given as a function that reshapes first"
         )
     if 0 in x.shape:
-        raise ValueError(f"{name} has shape {x.shape}: at least one image of at least one pixel was expected, for example {name}[:1]")
+        raise ValueError(
+            f"{name} has shape {x.shape}: at least one image of at least one pixel was expected, for example {name}[:1]"
+        )
     low, high = float(x.min()), float(x.max())  # both are NaN where a pixel is
-    if not (0 <= low and high <= 1):
+    if not (low >= 0 and high <= 1):
         if np.isnan(low):
-            raise ValueError(f"{name} holds {int(np.isnan(x).sum())} NaN pixels: numbers in [0, 1] were expected, for example 0.5")
+            raise ValueError(
+                f"{name} holds {int(np.isnan(x).sum())} NaN pixels: numbers in [0, 1] were expected, for example 0.5"
+            )
         raise ValueError(
             f"{name} has pixels from {low:g} to {high:g}: the range [0, 1] was expected, for example {name} / 255; "
             "a normalisation belongs inside the model"
@@ -50,13 +56,23 @@ def check_labels(y, n, classes=None, name="y"):
     """`y` as NumPy int64 (N,), each in 0 … classes − 1; TypeError or ValueError otherwise."""
     y = np.asarray(y)
     if y.shape != (n,):
-        hint = "; these look one-hot: use y.argmax(axis=1)" if y.ndim == 2 and y.shape[0] == n and y.shape[1] > 1 else ""
-        raise ValueError(f"{name} has shape {y.shape}: one label an image, shape ({n},), was expected, for example y[:{n}]{hint}")
+        hint = (
+            "; these look one-hot: use y.argmax(axis=1)"
+            if y.ndim == 2 and y.shape[0] == n and y.shape[1] > 1
+            else ""
+        )
+        raise ValueError(
+            f"{name} has shape {y.shape}: one label an image, shape ({n},), was expected, for example y[:{n}]{hint}"
+        )
     if y.dtype.kind not in "iu":
-        raise TypeError(f"{name} is a {describe(y)}: integer labels were expected, for example {name}.astype('int64')")
+        raise TypeError(
+            f"{name} is a {describe(y)}: integer labels were expected, for example {name}.astype('int64')"
+        )
     if y.size and (y.min() < 0 or (classes is not None and y.max() >= classes)):
         top = "the number of classes − 1" if classes is None else classes - 1
-        raise ValueError(f"{name} has labels from {y.min()} to {y.max()}: 0 to {top} was expected, for example 7")
+        raise ValueError(
+            f"{name} has labels from {y.min()} to {y.max()}: 0 to {top} was expected, for example 7"
+        )
     return y.astype(np.int64)
 
 
@@ -68,7 +84,8 @@ def check_target(y_target, y, classes=None):
     same = np.flatnonzero(y_target == y)
     if same.size:
         raise ValueError(
-            f"y_target equals the true label for {same.size} of {len(y)} images (the first is number {same[0]}, class {y[same[0]]}): "
+            f"y_target equals the true label for {same.size} of {len(y)} images "
+            f"(the first is number {same[0]}, class {y[same[0]]}): "
             "another class was expected, for example (y + 1) % 10"
         )
     return y_target
@@ -80,19 +97,31 @@ def check_number(value, name, *, low=None, high=None, above=None, integer=False,
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
-        raise TypeError(f"{name}={describe(value)}: {'a whole number' if integer else 'a number'} was expected, for example {example}")
+        raise TypeError(
+            f"{name}={describe(value)}: {'a whole number' if integer else 'a number'} was expected, for example {example}"
+        )
     value = int(value) if integer else float(value)
-    bounds = [f"at least {low}" * (low is not None), f"at most {high}" * (high is not None), f"above {above}" * (above is not None)]
-    inside = (low is None or value >= low) and (high is None or value <= high) and (above is None or value > above)
+    bounds = [
+        f"at least {low}" * (low is not None),
+        f"at most {high}" * (high is not None),
+        f"above {above}" * (above is not None),
+    ]
+    inside = (
+        (low is None or value >= low) and (high is None or value <= high) and (above is None or value > above)
+    )
     if not inside or value != value:
-        raise ValueError(f"{name}={value:g}: a value {' and '.join(filter(None, bounds))} was expected, for example {example}")
+        raise ValueError(
+            f"{name}={value:g}: a value {' and '.join(filter(None, bounds))} was expected, for example {example}"
+        )
     return value
 
 
 def check_choice(value, name, choices):
     """`value` if it is one of `choices`, else a ValueError that lists them."""
     if value not in choices:
-        raise ValueError(f"{name}={value!r}: one of {', '.join(map(repr, choices))} was expected, for example {name}={next(iter(choices))!r}")
+        raise ValueError(
+            f"{name}={value!r}: one of {', '.join(map(repr, choices))} was expected, for example {name}={next(iter(choices))!r}"
+        )
     return value
 
 
@@ -100,7 +129,10 @@ def check_logits(z, n):
     """Model output `z` as NumPy float32 (N, K), K ≥ 2, that are logits and not probabilities."""
     z = np.asarray(z)
     if z.ndim != 2 or len(z) != n:
-        raise ValueError(f"the model returned shape {z.shape} for {n} images: logits of shape ({n}, classes) were expected, for example ({n}, 10)")
+        raise ValueError(
+            f"the model returned shape {z.shape} for {n} images: logits of shape ({n}, classes) "
+            f"were expected, for example ({n}, 10)"
+        )
     if z.shape[1] < 2:
         raise ValueError(
             "the model returned one number an image: at least two logits were expected; for a single sigmoid output, "
@@ -108,7 +140,7 @@ def check_logits(z, n):
         )
     if z.min() >= -1e-5 and z.max() <= 1 + 1e-5 and np.abs(z.sum(axis=1) - 1).max() <= 1e-3:
         raise ProbabilitiesNotLogitsError(
-            f"the model returned probabilities (each of {n} rows lies in [0, 1] and sums to 1): logits were expected, because the "
-            "gradient of a saturated softmax is zero; for example advlib.models.as_logits(model)"
+            f"the model returned probabilities (each of {n} rows lies in [0, 1] and sums to 1): logits were "
+            "expected, because the gradient of a saturated softmax is zero; for example advlib.models.as_logits(model)"
         )
     return z.astype(np.float32, copy=False)

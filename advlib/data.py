@@ -1,8 +1,8 @@
 """The bundled data sets: loaded, checked, never downloaded. Lesson 00 prints their fingerprint.
 
-    >>> x_train, y_train, x_test, y_test = load("mnist")
-    >>> x_test.shape, x_test.dtype, y_test[:3]
-    ((10000, 28, 28, 1), dtype('float32'), array([7, 2, 1]))
+>>> x_train, y_train, x_test, y_test = load("mnist")
+>>> x_test.shape, x_test.dtype, y_test[:3]
+((10000, 28, 28, 1), dtype('float32'), array([7, 2, 1]))
 """
 
 import hashlib
@@ -32,8 +32,18 @@ SHA256 = {
     },
 }
 SHAPES = {
-    "mnist": {"x_train": (60_000, 28, 28), "y_train": (60_000,), "x_test": (10_000, 28, 28), "y_test": (10_000,)},
-    "fashion_mnist": {"x_train": (20_000, 28, 28), "y_train": (20_000,), "x_test": (10_000, 28, 28), "y_test": (10_000,)},
+    "mnist": {
+        "x_train": (60_000, 28, 28),
+        "y_train": (60_000,),
+        "x_test": (10_000, 28, 28),
+        "y_test": (10_000,),
+    },
+    "fashion_mnist": {
+        "x_train": (20_000, 28, 28),
+        "y_train": (20_000,),
+        "x_test": (10_000, 28, 28),
+        "y_test": (10_000,),
+    },
 }
 CLASSES = {
     "mnist": tuple("0123456789"),
@@ -70,27 +80,49 @@ def load(name):
     check_choice(name, "name", SHA256)
     arrays = read(FOLDER / f"{name}.npz", SHA256[name], SHAPES[name])
     images = {key: (arrays[key][..., None] / np.float32(255)) for key in ("x_train", "x_test")}
-    return Dataset(images["x_train"], arrays["y_train"].astype(np.int64), images["x_test"], arrays["y_test"].astype(np.int64))
+    return Dataset(
+        images["x_train"],
+        arrays["y_train"].astype(np.int64),
+        images["x_test"],
+        arrays["y_test"].astype(np.int64),
+    )
 
 
 def read(path, sha256, shapes):
     """The uint8 arrays of an npz file, each compared with its shape and SHA-256; DataError where anything differs."""
     path = Path(path)
-    restore = f"Restore it with: git checkout -- advlib/datasets/{path.name} (in a clone), or install advlib again"
+    restore = (
+        f"Restore it with: git checkout -- advlib/datasets/{path.name} (in a clone), or install advlib again"
+    )
     if not path.is_file():
         raise DataError(f"{path}: this bundled data file is missing. {restore}")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in sha256}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.zlib.error, MemoryError, NotImplementedError) as error:
-        raise DataError(f"{path}: this data file cannot be read ({error}); the arrays {', '.join(sha256)} were expected. {restore}") from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        zipfile.BadZipFile,
+        zipfile.zlib.error,
+        MemoryError,
+        NotImplementedError,
+    ) as error:
+        raise DataError(
+            f"{path}: this data file cannot be read ({error}); the arrays {', '.join(sha256)} were expected. {restore}"
+        ) from error
     for key, expected in sha256.items():
         got = arrays[key]
         if got.dtype != np.uint8 or got.shape != shapes[key]:
-            raise DataError(f"{path}: {key} is a {got.dtype} array of shape {got.shape}; uint8 {shapes[key]} was expected. {restore}")
+            raise DataError(
+                f"{path}: {key} is a {got.dtype} array of shape {got.shape}; uint8 {shapes[key]} was expected. {restore}"
+            )
         found = hashlib.sha256(np.ascontiguousarray(got)).hexdigest()
         if found != expected:
-            raise DataError(f"{path}: {key} has SHA-256 {found[:16]}…; {expected[:16]}… was expected. {restore}")
+            raise DataError(
+                f"{path}: {key} has SHA-256 {found[:16]}…; {expected[:16]}… was expected. {restore}"
+            )
     return arrays
 
 
@@ -111,7 +143,7 @@ def subset(x, y, n, seed=0):
 def split(x, y, n, seed=0):
     """Two parts, (x, y) without `n` images and those `n`, chosen as in `subset`: for training and for validation.
 
-        >>> (x_fit, y_fit), (x_val, y_val) = split(x_train, y_train, 2000)
+    >>> (x_fit, y_fit), (x_val, y_val) = split(x_train, y_train, 2000)
     """
     x, y = np.asarray(x), np.asarray(y)
     chosen = np.isin(np.arange(len(y)), _stratified(x, y, n, seed))
@@ -120,12 +152,18 @@ def split(x, y, n, seed=0):
 
 def _stratified(x, y, n, seed):
     if y.shape != x.shape[:1]:
-        raise ValueError(f"x holds {len(x)} images and y has shape {y.shape}: one label an image was expected, for example y[:{len(x)}]")
+        raise ValueError(
+            f"x holds {len(x)} images and y has shape {y.shape}: one label an image was expected, for example y[:{len(x)}]"
+        )
     n = check_number(n, "n", low=1, high=len(y), integer=True, example=min(100, len(y)))
     rng = np.random.default_rng(check_number(seed, "seed", low=0, integer=True, example=0))
     classes, counts = np.unique(y, return_counts=True)
     share = counts * n / len(y)
     take = np.floor(share).astype(int)
-    take[np.argsort(take - share, kind="stable")[: n - take.sum()]] += 1  # the largest remainders get the rest
-    chosen = [rng.choice(np.flatnonzero(y == c), k, replace=False) for c, k in zip(classes, take, strict=True)]
+    take[np.argsort(take - share, kind="stable")[: n - take.sum()]] += (
+        1  # the largest remainders get the rest
+    )
+    chosen = [
+        rng.choice(np.flatnonzero(y == c), k, replace=False) for c, k in zip(classes, take, strict=True)
+    ]
     return np.sort(np.concatenate(chosen))

@@ -73,4 +73,6 @@ def _largest_other(z, y):
 
 def _at_least(classes, z, what):
     if z.shape[1] < classes:
-        raise ValueError(f"{what} was asked of a model with {z.shape[1]} classes: at least {classes} were expected; use loss='margin'")
+        raise ValueError(
+            f"{what} was asked of a model with {z.shape[1]} classes: at least {classes} were expected; use loss='margin'"
+        )

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from advlib._checks import ProbabilitiesNotLogitsError, check_images, check_logits
-from advlib._tensorflow import keras, tf
+from advlib._tensorflow import keras
 
 __all__ = [
-    "ARCHITECTURES", "ProbabilitiesNotLogitsError", "as_logits", "card", "cnn", "linear", "load", "mlp", "names", "predict_logits",
+    "ARCHITECTURES", "ProbabilitiesNotLogitsError", "as_logits", "card", "cnn", "linear", "load", "mlp", "names",
+    "predict_logits",
 ]  # fmt: skip
 
 FOLDER = Path(__file__).parent / "checkpoints"
@@ -34,7 +35,9 @@ def linear(seed=0, shape=(28, 28, 1), classes=10):
 
     seed: of the initial weights. Returns an untrained `keras.Model` with logits, normalisation inside.
     """
-    return _sequential("linear", shape, [keras.layers.Flatten(name="flatten"), _dense("logits", classes, seed)])
+    return _sequential(
+        "linear", shape, [keras.layers.Flatten(name="flatten"), _dense("logits", classes, seed)]
+    )
 
 
 def mlp(seed=0, shape=(28, 28, 1), classes=10, width=128):
@@ -42,7 +45,11 @@ def mlp(seed=0, shape=(28, 28, 1), classes=10, width=128):
 
     seed: of the initial weights; width: of the hidden layer.
     """
-    layers = [keras.layers.Flatten(name="flatten"), _dense("hidden", width, seed, "relu"), _dense("logits", classes, seed + 1)]
+    layers = [
+        keras.layers.Flatten(name="flatten"),
+        _dense("hidden", width, seed, "relu"),
+        _dense("logits", classes, seed + 1),
+    ]
     return _sequential("mlp", shape, layers)
 
 
@@ -67,7 +74,9 @@ ARCHITECTURES = {"linear": linear, "mlp": mlp, "cnn": cnn}
 
 
 def _dense(name, units, seed, activation=None):
-    return keras.layers.Dense(units, activation, kernel_initializer=keras.initializers.GlorotUniform(seed), name=name)
+    return keras.layers.Dense(
+        units, activation, kernel_initializer=keras.initializers.GlorotUniform(seed), name=name
+    )
 
 
 def _conv(name, filters, seed):
@@ -100,9 +109,9 @@ def as_logits(model):
 
     Handles a softmax or sigmoid as the last layer's activation or as a layer of its own; a single sigmoid output p
     becomes the two logits (0, log p/(1 − p)), so that class 1 is what the sigmoid meant. A model that ends in neither
-    is returned as it is. The new model shares the layers, but for the last one, which it copies. Raises TypeError for what is no Keras model and ValueError
-    for one whose end cannot be seen (a subclassed model), both with what to do instead. Lesson 09 shows why
-    probabilities hide gradients.
+    is returned as it is. The new model shares the layers, but for the last one, which it copies. Raises TypeError for
+    what is no Keras model and ValueError for one whose end cannot be seen (a subclassed model), both with what to do
+    instead. Lesson 09 shows why probabilities hide gradients.
 
         >>> as_logits(keras.Sequential([..., keras.layers.Dense(10, activation="softmax")]))
     """
@@ -119,7 +128,8 @@ def as_logits(model):
     if not inputs:
         raise ValueError(
             f"{model.name} is a subclassed or unbuilt model, whose last layer as_logits cannot see: a Sequential or functional "
-            "model, built, with one output, was expected; for example drop activation='softmax' in its call() and return the logits"
+            "model, built, with one output, was expected; for example drop activation='softmax' in its call() and "
+            "return the logits"
         )
     last = output._keras_history.operation
     source = last._inbound_nodes[output._keras_history.node_index].input_tensors[0]
@@ -129,7 +139,10 @@ def as_logits(model):
             "and rebuild the outer model around it"
         )
     activation = getattr(last, "activation", None)
-    if type(last).__name__ in ("Softmax", "Sigmoid"):  # keras.layers.Softmax, keras.ops.softmax, keras.ops.sigmoid
+    if type(last).__name__ in (
+        "Softmax",
+        "Sigmoid",
+    ):  # keras.layers.Softmax, keras.ops.softmax, keras.ops.sigmoid
         ends, logits = type(last).__name__.lower(), source
     elif activation in (None, keras.activations.linear):
         return model
@@ -144,8 +157,8 @@ def as_logits(model):
     if ends == "sigmoid":
         if logits.shape[-1] != 1:
             raise ValueError(
-                f"{model.name} ends in {logits.shape[-1]} sigmoids: one sigmoid, or a softmax, was expected; with several labels an image, "
-                "give advlib a function that returns the logits of the classes that exclude each other"
+                f"{model.name} ends in {logits.shape[-1]} sigmoids: one sigmoid, or a softmax, was expected; with several "
+                "labels an image, give advlib a function that returns the logits of the classes that exclude each other"
             )
         logits = keras.layers.Concatenate()([keras.layers.Rescaling(0.0)(logits), logits])
     return keras.Model(inputs, logits, name=f"{model.name}_logits")
@@ -153,7 +166,9 @@ def as_logits(model):
 
 def _without_activation(layer, source):
     """What `layer` makes of `source` before its activation; a copy, so that the layer stays as it is."""
-    copy = type(layer).from_config({**layer.get_config(), "activation": "linear", "name": f"{layer.name}_logits"})
+    copy = type(layer).from_config(
+        {**layer.get_config(), "activation": "linear", "name": f"{layer.name}_logits"}
+    )
     logits = copy(source)
     copy.set_weights(layer.get_weights())
     return logits
@@ -164,7 +179,7 @@ def check_keras(model):
     for layer in model._flatten_layers() if isinstance(model, keras.Model) else ():
         if layer.compute_dtype in ("float16", "bfloat16"):
             raise ValueError(
-                f"{model.name} computes in {layer.compute_dtype} (layer {layer.name!r}): float32 was expected, because small gradients "
+                f"{model.name} computes in {layer.compute_dtype}: float32 was expected, because small gradients "
                 "vanish in half precision and the model would look more robust than it is; for example rebuild it under "
                 "keras.config.set_dtype_policy('float32') and copy the weights with set_weights"
             )
@@ -183,11 +198,17 @@ def card(name):
         >>> card("mnist-cnn-pgd")["measured"]["clean"]
     """
     if name not in names():
-        raise ValueError(f"no checkpoint is called {name!r}: one of {', '.join(names())} was expected, for example models.load('mnist-cnn')")
+        raise ValueError(
+            f"no checkpoint is called {name!r}: one of {', '.join(names())} was expected, for example models.load('mnist-cnn')"
+        )
     try:
-        return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        about = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        missing = {"architecture", "sha256", "measured"} - set(about)
+        if not isinstance(about, dict) or missing or about["architecture"] not in ARCHITECTURES:
+            raise ValueError(f"without {', '.join(sorted(missing)) or 'a known architecture'}")
+    except (ValueError, TypeError) as error:  # no JSON, no UTF-8, no object
         raise ValueError(f"the card {name}.json is damaged ({error}); {_restore(name)}") from error
+    return about
 
 
 def load(name):
@@ -201,15 +222,21 @@ def load(name):
     about = card(name)
     path = FOLDER / f"{name}.npz"
     if not path.is_file() or (found := hashlib.sha256(path.read_bytes()).hexdigest()) != about["sha256"]:
-        state = f"SHA-256 {found[:16]}…, {about['sha256'][:16]}… was expected" if path.is_file() else "missing"
-        raise ValueError(f"the checkpoint {path.name} is damaged or not the one shipped ({state}); {_restore(name)}")
+        state = (
+            f"SHA-256 {found[:16]}…, {about['sha256'][:16]}… was expected" if path.is_file() else "missing"
+        )
+        raise ValueError(
+            f"the checkpoint {path.name} is damaged or not the one shipped ({state}); {_restore(name)}"
+        )
     model = ARCHITECTURES[about["architecture"]](**about.get("arguments", {}))
     try:
         with np.load(path, allow_pickle=False) as file:
             weights = [file[key] for key in sorted(file.files)]
         model.set_weights(weights)
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"the checkpoint {path.name} does not fit its card ({error}); {_restore(name)}") from error
+        raise ValueError(
+            f"the checkpoint {path.name} does not fit its card ({error}); {_restore(name)}"
+        ) from error
     return model
 
 
@@ -218,9 +245,16 @@ def save(model, name, about):
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.npz"
     np.savez_compressed(path, **{f"{i:02d}": w for i, w in enumerate(model.get_weights())})
-    about = {**about, "parameters": int(model.count_params()), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    (FOLDER / f"{name}.json").write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    about = {
+        **about,
+        "parameters": int(model.count_params()),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    (FOLDER / f"{name}.json").write_text(
+        json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def _restore(name):
-    return f"restore it with: git checkout -- advlib/checkpoints/{name}.npz advlib/checkpoints/{name}.json (in a clone), or install advlib again"
+    folder = "advlib/checkpoints"
+    return f"restore it with: git checkout -- {folder}/{name}.npz {folder}/{name}.json (in a clone), or install advlib again"

@@ -23,7 +23,7 @@ def uniform(x, eps, seed=0):
 
 
 def signs(x, eps, seed=0):
-    """clip( x + ε·s ), s = ±1 at random for each pixel: noise of the size of an FGSM step. Arguments as in `uniform`. Lesson 02."""
+    """clip( x + ε·s ), s = ±1 at random for each pixel: noise of the size of an FGSM step. Else as `uniform`. Lesson 02."""
     return _add(x, check_number(eps, "eps", low=0, high=1, example=0.1), seed, UNIT["signs"])
 
 

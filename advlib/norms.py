@@ -21,7 +21,9 @@ def get(norm):
     if isinstance(norm, Norm):
         return norm
     if not isinstance(norm, str) or norm not in NORMS:
-        raise ValueError(f"norm={norm!r}: one of {', '.join(map(repr, NORMS))} was expected, for example norm='linf'")
+        raise ValueError(
+            f"norm={norm!r}: one of {', '.join(map(repr, NORMS))} was expected, for example norm='linf'"
+        )
     return NORMS[norm]
 
 
@@ -136,7 +138,7 @@ class L1(Norm):
         return tf.reduce_sum(tf.abs(delta), axis=(1, 2, 3))
 
     def project(self, z, x, eps):
-        """δ_i(λ) = clip(sign(δ_i)·max(|δ_i| − λ, 0)) with the λ ≥ 0 at which Σ|δ_i(λ)| = ε (Croce & Hein 2021, arXiv 2103.01208)."""
+        """δ_i(λ) = clip(sign(δ_i)·max(|δ_i| − λ, 0)), λ ≥ 0 such that Σ|δ_i(λ)| = ε (Croce & Hein 2021, arXiv 2103.01208)."""
         delta = z - x
         wall = tf.where(delta > 0, 1.0 - x, x)
         size = tf.abs(delta)
@@ -150,15 +152,19 @@ class L1(Norm):
         slope = tf.cumsum(tf.gather(sign, order, batch_dims=1), axis=1)  # between this corner and the next
         drop = corner - tf.concat([corner[:, 1:], corner[:, -1:]], axis=1)
         total = tf.cumsum(slope * drop, axis=1, exclusive=True)  # Σ|δ_i(λ)| at each corner
-        eps = tf.reshape(tf.broadcast_to(tf.cast(eps, z.dtype), (n,)) if _is_scalar(eps) else tf.cast(eps, z.dtype), (n, 1))
-        at = tf.reduce_sum(tf.cast(total <= eps, tf.int32), axis=1, keepdims=True) - 1  # the last corner not beyond ε
+        eps = tf.reshape(
+            tf.broadcast_to(tf.cast(eps, z.dtype), (n,)) if _is_scalar(eps) else tf.cast(eps, z.dtype), (n, 1)
+        )
+        at = (
+            tf.reduce_sum(tf.cast(total <= eps, tf.int32), axis=1, keepdims=True) - 1
+        )  # the last corner not beyond ε
         here, height, fall = (tf.gather(v, at, batch_dims=1) for v in (corner, total, slope))
         level = tf.maximum(here - tf.math.divide_no_nan(eps - height, fall), 0.0)
         kept = tf.minimum(tf.maximum(size - level[:, :, None, None], 0.0), wall)
         return tf.clip_by_value(x + tf.sign(delta) * kept, 0.0, 1.0)
 
     def steepest(self, g, z):
-        """Equal steps on the largest |g_i| among the coordinates that can still move (SLIDE, Tramèr & Boneh 2019, arXiv 1904.13000)."""
+        """Equal steps on the largest |g_i| that can still move (SLIDE, Tramèr & Boneh 2019, arXiv 1904.13000)."""
         held = ((z >= 1.0) & (g > 0)) | ((z <= 0.0) & (g < 0))
         rank = _rank(tf.where(held, 0.0, tf.abs(g)))
         count = max(1, round(self.top * math.prod(g.shape[1:])))
@@ -188,7 +194,9 @@ class L0(Norm):
         delta = z - x
         inside = tf.clip_by_value(z, 0.0, 1.0)
         gain = tf.reduce_sum(tf.square(delta) - tf.square(z - inside), axis=3, keepdims=True)
-        return tf.where(tf.cast(_rank(gain), z.dtype) < tf.floor(tf.cast(_per_image(eps), z.dtype)), inside, x)
+        return tf.where(
+            tf.cast(_rank(gain), z.dtype) < tf.floor(tf.cast(_per_image(eps), z.dtype)), inside, x
+        )
 
     def steepest(self, g, z):
         """g / ‖g‖₁ (Croce & Hein 2019): the projection, not the step, chooses the pixels, so no pixel is left out here."""

@@ -1,7 +1,7 @@
 """`check_attack`: what any attack must satisfy, for the tests of advlib's own attacks and for a learner's.
 
-    >>> check_attack(my_attack, eps=0.1)          # a list of rules, each with what was seen
-    >>> check_attack(pgd, eps=0.1, norm="l2")
+>>> check_attack(my_attack, eps=0.1)          # a list of rules, each with what was seen
+>>> check_attack(pgd, eps=0.1, norm="l2")
 """
 
 import inspect
@@ -15,7 +15,12 @@ from advlib.attacks._loop import stream
 from advlib.models import predict_logits
 
 # Room for rounding to float32, by norm (L1 sums many roundings).
-TOLERANCE = {"linf": lambda eps: 1e-6, "l2": lambda eps: 1e-5 * max(1, eps), "l1": lambda eps: 1e-4 * max(1, eps), "l0": lambda eps: 0}
+TOLERANCE = {
+    "linf": lambda eps: 1e-6,
+    "l2": lambda eps: 1e-5 * max(1, eps),
+    "l1": lambda eps: 1e-4 * max(1, eps),
+    "l0": lambda eps: 0,
+}
 
 
 class AttackError(AssertionError):
@@ -39,7 +44,9 @@ def toy(seed=0, n=28, classes=4, side=6):
     rng = np.random.default_rng(seed)
     dense = keras.layers.Dense(classes, name="logits")
     model = keras.Sequential([keras.Input((side, side, 1)), keras.layers.Flatten(), dense], name="toy")
-    dense.set_weights([rng.standard_normal((side * side, classes)).astype(np.float32), np.zeros(classes, np.float32)])
+    dense.set_weights(
+        [rng.standard_normal((side * side, classes)).astype(np.float32), np.zeros(classes, np.float32)]
+    )
     x = rng.uniform(0.3, 0.7, (n, side, side, 1)).astype(np.float32)
     return model, x, predict_logits(model, x).argmax(axis=1)
 
@@ -50,8 +57,8 @@ def check_attack(attack, *, eps, norm="linf", model=None, x=None, y=None, raises
     attack: a function (model, x, y, eps=…, **options) → x_adv; eps, norm: the budget it must keep (`norm` is passed on only
     if the attack takes it). model, x, y: by default 28 images of `toy`, a linear model, of which the last two are mislabelled.
     Checked: the result is float32 of x's shape, in the ball, in the box [0, 1] and without NaN; x, y and the weights are
-    untouched; images already misclassified come back unchanged; eps = 0 changes nothing; the same call gives the same bits, and an image's
-    result depends on neither its place nor its company; the attack does better than random noise of the same size.
+    untouched; images already misclassified come back unchanged; eps = 0 changes nothing; the same call gives the same bits,
+    and an image's result depends on neither its place nor its company; the attack does better than random noise of the same size.
 
     Returns the list of Rules; raises AttackError at the end if one is broken (raises=False: only returns them).
     Source: the rules are those of Carlini et al. 2019, arXiv 1902.06705, §4 and of Foolbox's and adversarial-library's own
@@ -85,22 +92,48 @@ def check_attack(attack, *, eps, norm="linf", model=None, x=None, y=None, raises
         finite = np.isfinite(x_adv).all()
         rule("no NaN", finite, f"{int((~np.isfinite(x_adv)).sum())} pixels are NaN or infinite")
         size = float(np.max(ball.size(x_adv - x))) if finite else np.inf
-        rule(f"inside the {ball.label} ball", size <= eps + TOLERANCE[ball.name](eps), f"largest size {size:.7g}, ε = {eps:g}")
-        rule("inside the box", x_adv.min() >= 0 and x_adv.max() <= 1, f"pixels from {x_adv.min():.7g} to {x_adv.max():.7g}; [0, 1] was expected")
+        rule(
+            f"inside the {ball.label} ball",
+            size <= eps + TOLERANCE[ball.name](eps),
+            f"largest size {size:.7g}, ε = {eps:g}",
+        )
+        rule(
+            "inside the box",
+            x_adv.min() >= 0 and x_adv.max() <= 1,
+            f"pixels from {x_adv.min():.7g} to {x_adv.max():.7g}; [0, 1] was expected",
+        )
         rule("x and y untouched", (x_given == x).all() and (y_given == y).all(), "compared after the call")
-        same = all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True)) if before else True
+        same = (
+            all((a == b).all() for a, b in zip(before, model.get_weights(), strict=True)) if before else True
+        )
         rule("weights untouched", same, "compared after the call")
         wrong = predict_logits(model, x).argmax(axis=1) != y
         moved = int((x_adv[wrong] != x[wrong]).any(axis=(1, 2, 3)).sum())
-        rule("images already misclassified come back unchanged", moved == 0, f"{moved} of {int(wrong.sum())} changed")
+        rule(
+            "images already misclassified come back unchanged",
+            moved == 0,
+            f"{moved} of {int(wrong.sum())} changed",
+        )
         still = call(x, y, eps=0)
-        rule("eps = 0 changes nothing", (still == x).all(), f"{int((still != x).any(axis=(1, 2, 3)).sum())} of {len(x)} images changed")
+        rule(
+            "eps = 0 changes nothing",
+            (still == x).all(),
+            f"{int((still != x).any(axis=(1, 2, 3)).sum())} of {len(x)} images changed",
+        )
         rule("same call, same bits", (call(x, y) == x_adv).all(), "two calls compared")
         alone = np.concatenate([call(x[i : i + 1], y[i : i + 1]) for i in range(min(3, len(x)))])
         reverse = call(x[::-1].copy(), y[::-1].copy())[::-1]
-        rule("place and company change nothing", (reverse == x_adv).all() and (alone == x_adv[: len(alone)]).all(), "reversed, and one by one")
+        rule(
+            "place and company change nothing",
+            (reverse == x_adv).all() and (alone == x_adv[: len(alone)]).all(),
+            "reversed, and one by one",
+        )
         gained, noise = _gain(model, x_adv, x, y), _gain(model, _noise(ball, x, eps), x, y)
-        rule("better than random noise", gained > noise, f"mean margin to the true class falls by {gained:.4g}; by {noise:.4g} under noise")
+        rule(
+            "better than random noise",
+            gained > noise,
+            f"mean margin to the true class falls by {gained:.4g}; by {noise:.4g} under noise",
+        )
     if raises and not all(r.passed for r in rules):
         raise AttackError("\n".join(str(r) for r in rules if not r.passed))
     return rules
@@ -115,10 +148,12 @@ def _gain(model, x_adv, x, y):
     """How far, on average over images the model gets right, the true class's lead over the next shrinks."""
 
     def lead(x):
-        z = predict_logits(model, np.clip(x, 0, 1)).astype(np.float64)
+        z = predict_logits(model, x).astype(np.float64)
         true = z[np.arange(len(y)), y]
         z[np.arange(len(y)), y] = -np.inf
         return true - z.max(axis=1)
+
+    x_adv = np.clip(np.nan_to_num(x_adv), 0, 1)  # what leaves the box has been reported already
 
     right = lead(x) > 0
     return float((lead(x) - lead(x_adv))[right].mean()) if right.any() else 0.0

@@ -20,7 +20,7 @@ from advlib.models import predict_logits
 
 @dataclass
 class History:
-    """What happened in training, one entry an epoch: mean training loss and accuracy, and what was measured on validation data."""
+    """What happened in training, one entry an epoch: mean training loss and accuracy, and scores on validation data."""
 
     loss: list = field(default_factory=list)
     accuracy: list = field(default_factory=list)
@@ -35,7 +35,9 @@ def order(n, seed, epoch):
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
-def fit(model, x, y, *, epochs=10, batch_size=128, learning_rate=1e-3, loss_threshold=None, seed=0, callback=None):
+def fit(
+    model, x, y, *, epochs=10, batch_size=128, learning_rate=1e-3, loss_threshold=None, seed=0, callback=None
+):
     """Forward, loss, backward, update, until the loss falls below a threshold or the epochs run out.
 
     model: a keras.Model with logits, trained in place with Adam on the mean cross-entropy of each batch. x: float32
@@ -50,7 +52,11 @@ def fit(model, x, y, *, epochs=10, batch_size=128, learning_rate=1e-3, loss_thre
         'threshold'
     """
     x, y = _check(model, x, y, epochs, batch_size, learning_rate)
-    threshold = None if loss_threshold is None else check_number(loss_threshold, "loss_threshold", low=0, example=0.05)
+    threshold = (
+        None
+        if loss_threshold is None
+        else check_number(loss_threshold, "loss_threshold", low=0, example=0.05)
+    )
     optimizer = keras.optimizers.Adam(learning_rate)
     optimizer.build(model.trainable_variables)
 
@@ -92,7 +98,8 @@ def adversarial_fit(
     a triangle, reached after 40 % of the updates. callback: called with (epoch, History) after each epoch.
 
     Returns a History with `validation` (clean and PGD-20 accuracy an epoch) and `best_epoch`, whose weights the model ends with.
-    Source: Madry et al. 2018, arXiv 1706.06083, eq. 2.1; the short schedule: Wong, Rice & Kolter 2020, arXiv 2001.03994. Lesson 10.
+    Source: Madry et al. 2018, arXiv 1706.06083, eq. 2.1; the short schedule: Wong, Rice & Kolter 2020, arXiv 2001.03994.
+    Lesson 10.
 
         >>> adversarial_fit(cnn(), x_fit, y_fit, eps=0.3, validation=(x_val, y_val))
     """
@@ -131,7 +138,9 @@ def adversarial_fit(
             start = np.stack([ball.sample(rng, x.shape[1:], now) for _ in rows])
             z = ball.project(x[rows] + start, x[rows], tf.constant(now, tf.float32))
             alpha = max(2.5 * now / steps, eps / 30)
-            loss, hits = update(x[rows], y[rows], z, *(tf.constant(v, tf.float32) for v in (now, alpha, rate)))
+            loss, hits = update(
+                x[rows], y[rows], z, *(tf.constant(v, tf.float32) for v in (now, alpha, rate))
+            )
             total, right, done = total + float(loss) * len(rows), right + int(hits), done + 1
         history.loss.append(total / len(x))
         history.accuracy.append(right / len(x))
@@ -150,7 +159,9 @@ def adversarial_fit(
 
 def _check(model, x, y, epochs, batch_size, learning_rate):
     if not isinstance(model, keras.Model):
-        raise TypeError(f"the model is a {type(model).__name__}: a keras.Model was expected, for example advlib.models.mlp()")
+        raise TypeError(
+            f"the model is a {type(model).__name__}: a keras.Model was expected, for example advlib.models.mlp()"
+        )
     x = check_images(x)
     classes = model.output_shape[-1] if model.built else None
     y = check_labels(y, len(x), classes)

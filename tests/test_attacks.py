@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -80,7 +81,9 @@ def test_inside_ball_and_box(a, norm, share, small_net, images):
         assert (x_adv == x).all()
 
 
-@pytest.mark.parametrize(("a", "norm"), [(a, n) for a in ATTACKS for n in a.reaches], ids=lambda v: getattr(v, "name", v))
+@pytest.mark.parametrize(
+    ("a", "norm"), [(a, n) for a in ATTACKS for n in a.reaches], ids=lambda v: getattr(v, "name", v)
+)
 def test_spends_the_budget(a, norm, small_net, images):
     """A budget that no result comes near would pass every bound. With steps of ε, the last point is on the surface."""
     x = 0.3 + 0.4 * images[0]  # the box binds nowhere
@@ -126,8 +129,14 @@ def test_other_labels_do_not_leak(a, small_net, images):
 def test_input_and_model_are_untouched(a, images):
     x, y = images
     net = keras.Sequential(
-        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(16), keras.layers.BatchNormalization()]
-        + [keras.layers.Dropout(0.5), keras.layers.Dense(10)]
+        [
+            keras.Input((28, 28, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(16),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(10),
+        ]
     )
     weights = [w.copy() for w in net.get_weights()]
     y = models.predict_logits(net, x).argmax(axis=1)
@@ -154,7 +163,7 @@ def test_larger_budgets_break_more(a, mnist_test):
     left = [right(net, attack(a, net, x, y, eps=eps), y) for eps in (0.02, 0.05, 0.1, 0.2)]
     counts = [m.sum() for m in left]
     assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
-    again = [(b & ~s).sum() for s, b in zip(left, left[1:], strict=False)]  # standing at the larger, fallen at the smaller
+    again = [(b & ~s).sum() for s, b in pairwise(left)]  # standing at the larger, fallen at the smaller
     assert max(again) <= 2
 
 
@@ -174,7 +183,9 @@ def optimum(norm, w, x, eps):
     return np.sort(gain)[::-1][: int(eps)].sum()
 
 
-@pytest.mark.parametrize(("a", "norm"), [pytest.param(a, n, id=f"{a.name}-{n}") for a in ATTACKS for n in a.reaches])
+@pytest.mark.parametrize(
+    ("a", "norm"), [pytest.param(a, n, id=f"{a.name}-{n}") for a in ATTACKS for n in a.reaches]
+)
 def test_reaches_the_optimum_of_a_linear_model(a, norm):
     rng = np.random.default_rng(5)
     w = rng.normal(size=(64, 1))
@@ -184,7 +195,9 @@ def test_reaches_the_optimum_of_a_linear_model(a, norm):
     eps = {"linf": 0.05, "l2": 0.3, "l0": 3}[norm]
     options = {"early_stop": False} if a.iterative else {}
     if a.call is pgd and norm == "l2":
-        options["step_size"] = eps  # at the default step 40 steps from a random start end 2 % short, as they must
+        options["step_size"] = (
+            eps  # at the default step 40 steps from a random start end 2 % short, as they must
+        )
     x_adv = attack(a, net, x, y, norm, eps=eps, **options)
     gain = ((x_adv - x).reshape(20, -1) @ w).ravel() * np.where(y == 1, -1, 1)
     best = [optimum(norm, -w if label == 1 else w, image, eps) for image, label in zip(x, y, strict=True)]
@@ -281,7 +294,9 @@ def test_starts_differ_between_images_seeds_and_restarts(small_net, images):
     seen = []
     pgd(small_net, x, y, eps=0.001, steps=0, restarts=3, callback=lambda t: seen.append(t.x_adv))
     assert len(seen) == 3 and np.abs(seen[0] - seen[1]).max() > 0 and np.abs(seen[1] - seen[2]).max() > 0
-    twins = np.repeat(x[5:6], 4, axis=0)  # keyed by content: equal images, equal starts; other seeds, other starts
+    twins = np.repeat(
+        x[5:6], 4, axis=0
+    )  # keyed by content: equal images, equal starts; other seeds, other starts
     a, b = (start(twins, np.repeat(y[5:6], 4), seed=s) for s in (0, 1))
     assert (a[0] == a[3]).all() and not (a[0] == b[0]).all()
 
@@ -304,7 +319,7 @@ def test_best_loss_rises_with_steps_and_restarts(mnist_test):
 
     for family in ([run(steps=s) for s in (1, 3, 10, 20)], [run(steps=5, restarts=r) for r in (1, 2, 4)]):
         seen = [measure(x_adv) for x_adv in family]
-        for (broken, loss), (broken_more, loss_more) in zip(seen, seen[1:], strict=False):
+        for (broken, loss), (broken_more, loss_more) in pairwise(seen):
             assert (broken <= broken_more).all()
             assert (loss_more >= loss)[broken == broken_more].all()
 
@@ -312,10 +327,26 @@ def test_best_loss_rises_with_steps_and_restarts(mnist_test):
 def test_keep_best_prefers_what_breaks_over_what_costs_most():
     """Two wrong answers and one right one: the largest loss need not be the one that fools."""
     group = object.__new__(_loop.Group)
-    group.y, group.target, group.keep, group.early_stop, group.callback = np.array([0]), None, "best", False, None
+    group.y, group.target, group.keep, group.early_stop, group.callback = (
+        np.array([0]),
+        None,
+        "best",
+        False,
+        None,
+    )
     group.step, group.candidate = 1, True
-    group.best, group.best_loss, group.broken, group.known = np.zeros((1, 1)), np.array([-np.inf]), np.array([False]), np.array([False])
-    for point, logits, loss in ((1.0, [0.0, 1.0], 0.5), (2.0, [1.0, 0.0], 9.0), (3.0, [0.0, 2.0], 0.7), (4.0, [0.0, 3.0], 0.6)):
+    group.best, group.best_loss, group.broken, group.known = (
+        np.zeros((1, 1)),
+        np.array([-np.inf]),
+        np.array([False]),
+        np.array([False]),
+    )
+    for point, logits, loss in (
+        (1.0, [0.0, 1.0], 0.5),
+        (2.0, [1.0, 0.0], 9.0),
+        (3.0, [0.0, 2.0], 0.7),
+        (4.0, [0.0, 3.0], 0.6),
+    ):
         group._remember(np.array([[point]]), np.array([0]), np.array([loss]), np.array([logits]), [])
     assert group.best[0, 0] == 3.0 and group.broken[0]
 
@@ -374,7 +405,9 @@ def test_momentum_of_zero_is_bim_and_the_scale_of_the_loss_is_no_matter(small_ne
     seven = lambda z, y: 8 * losses.cross_entropy(z, y)  # noqa: E731
     same = mi_fgsm(small_net, x, y, eps=0.1, loss=seven, early_stop=False, keep="last")
     assert (same == mi_fgsm(small_net, x, y, eps=0.1, early_stop=False, keep="last")).all()
-    assert not (mi_fgsm(small_net, x, y, eps=0.1, keep="last") == bim(small_net, x, y, eps=0.1, keep="last")).all()
+    assert not (
+        mi_fgsm(small_net, x, y, eps=0.1, keep="last") == bim(small_net, x, y, eps=0.1, keep="last")
+    ).all()
 
 
 def test_pgd_leaves_nothing_of_a_standard_net_at_a_budget_of_0_3(mnist_test):
@@ -387,7 +420,10 @@ def test_huge_logits_hide_from_cross_entropy_and_not_from_the_margin(mnist_test)
     x, y = mnist_test[0][:200], mnist_test[1][:200]
     net = models.load("mnist-cnn")
     loud = tf.function(lambda x: 1000 * net(x, training=False))
-    ce, margin = (right(loud, pgd(loud, x, y, eps=0.1, loss=loss, random_start=False), y).mean() for loss in ("ce", "margin"))
+    ce, margin = (
+        right(loud, pgd(loud, x, y, eps=0.1, loss=loss, random_start=False), y).mean()
+        for loss in ("ce", "margin")
+    )
     assert ce > margin + 0.3
 
 
@@ -431,7 +467,7 @@ def test_weights_changed_after_compiling_are_seen(images):
 
 def test_a_plain_function_is_not_frozen(images):
     """Compiling it would repeat the first draw for ever and call a random defence deterministic."""
-    x, y = images
+    x, _ = images
     w = np.random.default_rng(0).normal(size=(784, 10)).astype(np.float32)
     draws = []
 
@@ -500,7 +536,13 @@ def bad_inputs():
         "y float": (x, y / 2, {}, TypeError, "integer labels"),
         "y negative": (x, y - 2, {}, ValueError, "-1 to 2"),
         "y too large": (x, y + 6, {}, ValueError, "0 to 9"),
-        "target equal": (x, y, {"y_target": np.array([0, 2, 0, 0])}, ValueError, "1 of 4 images.*number 1, class 2"),
+        "target equal": (
+            x,
+            y,
+            {"y_target": np.array([0, 2, 0, 0])},
+            ValueError,
+            "1 of 4 images.*number 1, class 2",
+        ),
         "target scalar": (x, y, {"y_target": 3}, ValueError, "y_target"),
         "eps 8": (x, y, {"eps": 8.0}, ValueError, r"eps=8\.0: an L∞ budget in \[0, 1\] pixel units.*8/255"),
         "eps negative": (x, y, {"eps": -0.1}, ValueError, "eps=-0.1"),
@@ -542,7 +584,9 @@ def test_models_that_are_none_or_return_no_logits(images):
     x, y = images
     with pytest.raises(TypeError, match="a callable from images to logits"):
         pgd("net.keras", x, y, eps=0.1)
-    softmax = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")])
+    softmax = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")]
+    )
     for call in (fgsm, pgd, bim, mi_fgsm, partial(best_of, draws=2)):
         with pytest.raises(models.ProbabilitiesNotLogitsError, match="as_logits"):
             call(softmax, x, y, eps=0.1)

@@ -9,6 +9,8 @@ import pytest
 
 from advlib import data
 
+SHIPPED = data.FOLDER
+
 
 @pytest.fixture(scope="module")
 def mnist():
@@ -81,7 +83,7 @@ def damage_pickle(path):
         damage_pickle,
         lambda path: path.write_bytes(b""),
         lambda path: path.unlink(),
-        lambda path: shutil.copy(data.FOLDER / "fashion_mnist.npz", path),
+        lambda path: shutil.copy(SHIPPED / "fashion_mnist.npz", path),
     ],
 )
 def test_damaged_file_is_named_and_never_believed(tmp_path, monkeypatch, damage):
@@ -103,7 +105,9 @@ def test_subset_is_stratified_and_repeatable(mnist):
     assert all(pairs[image.tobytes()] == label for image, label in zip(x, y, strict=True))
 
 
-@pytest.mark.parametrize(("n", "words"), [(0, "at least 1"), (11, "at most 10"), (2.5, "whole number"), (True, "whole number")])
+@pytest.mark.parametrize(
+    ("n", "words"), [(0, "at least 1"), (11, "at most 10"), (2.5, "whole number"), (True, "whole number")]
+)
 def test_subset_refuses(n, words):
     with pytest.raises((ValueError, TypeError), match=words):
         data.subset(np.zeros((10, 2, 2, 1), "float32"), np.arange(10), n)
@@ -112,5 +116,8 @@ def test_subset_refuses(n, words):
 
 
 def test_nothing_is_downloaded_and_no_tensorflow(tmp_path):
-    code = "import socket, sys; socket.socket = None\nimport advlib; advlib.data.load('mnist'); assert 'tensorflow' not in sys.modules"
+    code = (
+        "import socket, sys; socket.socket = None; import advlib; advlib.data.load('mnist');"
+        "assert 'tensorflow' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Norms: sizes by hand, projections against definitions and scipy, steepest directions against their duals, starts against their laws."""
+"""Norms: sizes by hand, projections against scipy, steepest directions against their duals, starts against their laws."""
 
 import math
 
@@ -84,7 +84,14 @@ def test_projection_equals_scipy_in_six_dimensions(norm):
         eps = rng.uniform(0.2, 1.2)
         if norm == "l2":
             ball = {"type": "ineq", "fun": lambda w, x=x, eps=eps: eps**2 - ((w - x) ** 2).sum()}
-            best = minimize(lambda w, z=z: ((w - z) ** 2).sum(), x, method="SLSQP", bounds=[(0, 1)] * 6, constraints=ball, tol=1e-12).x
+            best = minimize(
+                lambda w, z=z: ((w - z) ** 2).sum(),
+                x,
+                method="SLSQP",
+                bounds=[(0, 1)] * 6,
+                constraints=ball,
+                tol=1e-12,
+            ).x
         else:  # |w − x| = up + down keeps it smooth
             ball = {"type": "ineq", "fun": lambda v, eps=eps: eps - v.sum()}
             bounds = [(0, 1 - a) for a in x] + [(0, a) for a in x]
@@ -126,7 +133,9 @@ def test_each_image_by_itself_with_a_budget_of_its_own(norm):
     assert together == pytest.approx(alone, abs=1e-6)
     assert size(norm, z - x) == pytest.approx([size(norm, (z - x)[i : i + 1])[0] for i in range(28)])
     g = norms.get(norm).steepest(z - x, x).numpy()
-    one = np.concatenate([norms.get(norm).steepest((z - x)[i : i + 1], x[i : i + 1]).numpy() for i in range(28)])
+    one = np.concatenate(
+        [norms.get(norm).steepest((z - x)[i : i + 1], x[i : i + 1]).numpy() for i in range(28)]
+    )
     assert (g == one).all()
 
 

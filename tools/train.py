@@ -19,13 +19,32 @@ from advlib import data, models, training
 VALIDATION = 2_000  # of the training images, in each recipe, chosen by seed 0
 
 RECIPES = {
-    "mnist-mlp": {"architecture": "mlp", "data": "mnist", "method": "fit", "options": {"epochs": 10}, "eps": 0.1},
-    "mnist-cnn": {"architecture": "cnn", "data": "mnist", "method": "fit", "options": {"epochs": 5}, "eps": 0.3},
+    "mnist-mlp": {
+        "architecture": "mlp",
+        "data": "mnist",
+        "method": "fit",
+        "options": {"epochs": 10},
+        "eps": 0.1,
+    },
+    "mnist-cnn": {
+        "architecture": "cnn",
+        "data": "mnist",
+        "method": "fit",
+        "options": {"epochs": 5},
+        "eps": 0.3,
+    },
     "mnist-cnn-pgd": {
         "architecture": "cnn",
         "data": "mnist",
         "method": "adversarial_fit",
-        "options": {"eps": 0.3, "steps": 7, "epochs": 10, "batch_size": 100, "learning_rate": 2e-3, "ramp": 0.3},
+        "options": {
+            "eps": 0.3,
+            "steps": 7,
+            "epochs": 10,
+            "batch_size": 100,
+            "learning_rate": 2e-3,
+            "ramp": 0.3,
+        },
         "eps": 0.3,
     },
 }
@@ -41,7 +60,10 @@ def train(recipe, seed, sets, epochs=None):
 
     def report(epoch, history):
         seen = history.validation[-1] if history.validation else ""
-        print(f"  seed {seed} epoch {epoch + 1}: loss {history.loss[-1]:.4f} accuracy {history.accuracy[-1]:.4f} {seen}", flush=True)
+        print(
+            f"  seed {seed} epoch {epoch + 1}: loss {history.loss[-1]:.4f} accuracy {history.accuracy[-1]:.4f} {seen}",
+            flush=True,
+        )
 
     history = getattr(training, recipe["method"])(model, x, y, callback=report, **options)
     if history.validation:
@@ -56,7 +78,9 @@ def measure(model, x, y, eps):
     attacks = {
         f"fgsm_linf_{eps}": partial(advlib.fgsm, eps=eps),
         f"pgd40_linf_{eps}": partial(advlib.pgd, eps=eps, steps=40),
-        f"pgd50x10_linf_{eps}": partial(advlib.pgd, eps=eps, steps=50, step_size=0.01 if eps == 0.3 else None, restarts=10),
+        f"pgd50x10_linf_{eps}": partial(
+            advlib.pgd, eps=eps, steps=50, step_size=0.01 if eps == 0.3 else None, restarts=10
+        ),
     }
     right = models.predict_logits(model, x).argmax(axis=1) == y
     counts = {"clean": int(right.sum()), "clean_first_1000": int(right[:1000].sum())}
@@ -68,10 +92,14 @@ def measure(model, x, y, eps):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=RECIPES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, help="fewer epochs than the recipe's, for a trial; nothing is stored")
+    parser.add_argument(
+        "--epochs", type=int, help="fewer epochs than the recipe's, for a trial; nothing is stored"
+    )
     arguments = parser.parse_args()
     recipe = RECIPES[arguments.name]
     sets = data.load(recipe["data"])
@@ -82,7 +110,11 @@ def main():
         began = time.perf_counter()
         model, history, score = train(recipe, seed, split, arguments.epochs)
         row = {"seed": seed, "validation_score": score, "seconds": round(time.perf_counter() - began, 1)}
-        row |= {"best_epoch": history.best_epoch, "epochs": history.validation} if history.validation else {"loss": history.loss}
+        row |= (
+            {"best_epoch": history.best_epoch, "epochs": history.validation}
+            if history.validation
+            else {"loss": history.loss}
+        )
         tried.append(row)
         if best is None or score > best[2]:
             best = model, seed, score
@@ -90,14 +122,24 @@ def main():
     about = {
         "name": arguments.name,
         "architecture": recipe["architecture"],
-        "data": f"{recipe['data']}: {len(split[0][0]):,} training images, {VALIDATION:,} of the training set held out for validation",
+        "data": f"{recipe['data']}: {len(split[0][0]):,} training images, {VALIDATION:,} more of them for validation",
         "recipe": {"method": recipe["method"], **recipe["options"]},
         "command": f"python tools/train.py {arguments.name} --seeds {' '.join(map(str, arguments.seeds))}",
         "chosen_seed": seed,
-        "chosen_by": "PGD-20 accuracy on validation images" if recipe["method"] != "fit" else "accuracy on validation images",
+        "chosen_by": "PGD-20 accuracy on validation images"
+        if recipe["method"] != "fit"
+        else "accuracy on validation images",
         "seeds_tried": tried,
-        "measured": {"test_images": len(sets.x_test), **measure(model, sets.x_test, sets.y_test, recipe["eps"])},
-        "made_with": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        "measured": {
+            "test_images": len(sets.x_test),
+            **measure(model, sets.x_test, sets.y_test, recipe["eps"]),
+        },
+        "made_with": {
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
     }
     if arguments.epochs is None:
         models.save(model, arguments.name, about)

@@ -43,7 +43,9 @@ class Trace(NamedTuple):
     x_adv: np.ndarray  # the points, (n, H, W, C)
 
 
-def run(attack, model, x, y, *, eps=None, norm=None, y_target=None, loss="ce", batch_size=128, seed=0, **options):
+def run(
+    attack, model, x, y, *, eps=None, norm=None, y_target=None, loss="ce", batch_size=128, seed=0, **options
+):
     """Check the input, attack the images the model gets right in groups, and return x_adv; the others come back as they are."""
     x = check_images(x)
     if norm is not None:
@@ -53,14 +55,21 @@ def run(attack, model, x, y, *, eps=None, norm=None, y_target=None, loss="ce", b
     oracle = Oracle(model, batch_size)
     y = check_labels(y, len(x))
     x_adv = x.copy()
-    bar = tqdm(total=len(x), desc=getattr(attack, "__qualname__", "attack").split(".")[0], unit="image", delay=5, leave=False, disable=quiet())
+    bar = tqdm(
+        total=len(x),
+        desc=getattr(attack, "__qualname__", "attack").split(".")[0],
+        unit="image",
+        delay=5,
+        leave=False,
+        disable=quiet(),
+    )
     with bar:
         for first in range(0, len(x), GROUP):
             part = slice(first, first + GROUP)
             z = check_logits(oracle.logits(x[part]), len(x[part]))
             check_labels(y, len(x), z.shape[1])
             target = check_target(y_target, y, z.shape[1])
-            right = first + np.flatnonzero(z.argmax(axis=1) == y[part])
+            right = first + np.flatnonzero((z.argmax(axis=1) == y[part]) & ~np.isnan(z).any(axis=1))
             if right.size and eps != 0:
                 group = Group(oracle, x, y, target, right, z[right - first], loss, seed, **options)
                 attack(group)
@@ -77,14 +86,22 @@ def quiet():
 class Group:
     """Images that the model gets right, under attack together; holds the best point of each."""
 
-    def __init__(self, oracle, x, y, target, index, z_clean, loss, seed, keep="best", early_stop=True, callback=None):
-        self.oracle, self.loss, self.seed = oracle, loss, seed
-        self.keep, self.early_stop, self.callback = check_choice(keep, "keep", ("best", "last")), early_stop, callback
+    def __init__(
+        self, oracle, x, y, target, index, z_clean, loss, seed, keep="best", early_stop=True, callback=None
+    ):
+        self.oracle, self.loss, self.seed, self.early_stop, self.callback = (
+            oracle,
+            loss,
+            seed,
+            early_stop,
+            callback,
+        )
+        self.keep = check_choice(keep, "keep", ("best", "last"))
         self.index = index  # positions in the caller's x
         self.x, self.y, self.z_clean = x[index], y[index], z_clean
         self.target = None if target is None else target[index]
-        known = (self.x, self.y, self.z_clean) if target is None else (self.x, self.y, self.z_clean, self.target)
-        self.constants = [tf.constant(part) for part in known]
+        constants = [self.x, self.y, self.z_clean] + ([] if target is None else [self.target])
+        self.constants = [tf.constant(part) for part in constants]  # what stays the same from step to step
         self.best = self.x.copy()
         self.best_loss = np.full(len(index), -np.inf, np.float32)
         self.broken = np.zeros(len(index), bool)  # the goal is reached at `best`
@@ -121,7 +138,9 @@ class Group:
         if i.size:
             logits = self.oracle.logits(z[i])
             target = None if self.target is None else self.target[i]
-            value = _loss(self.loss)(tf.constant(logits), self.y[i], target, tf.constant(self.z_clean[i])).numpy()
+            value = _loss(self.loss)(
+                tf.constant(logits), self.y[i], target, tf.constant(self.z_clean[i])
+            ).numpy()
             self._remember(z, i, value, logits, seen)
         self._go_on(seen)
 
@@ -134,10 +153,17 @@ class Group:
             if self.keep == "last":
                 better = np.full(len(i), True)
             else:  # an adversarial point beats any other; then the larger loss, then (a small loss rounds to 0) the later point
-                better = (broken & ~self.broken[i]) | ((broken == self.broken[i]) & (value >= self.best_loss[i]))
+                better = (broken & ~self.broken[i]) | (
+                    (broken == self.broken[i]) & (value >= self.best_loss[i])
+                )
                 better |= ~self.known[i]
             j = i[better]
-            self.best[j], self.best_loss[j], self.broken[j], self.known[j] = z[j], value[better], broken[better], True
+            self.best[j], self.best_loss[j], self.broken[j], self.known[j] = (
+                z[j],
+                value[better],
+                broken[better],
+                True,
+            )
         keep = ~broken if self.early_stop else np.full(len(i), True)
         seen.append((i, keep, value, broken, z[i] if self.callback else None))
         return keep
@@ -155,7 +181,9 @@ class Group:
 
 def stream(image, seed, *purpose):
     """The random generator of one image: keyed by its pixels, the seed and what the numbers are for."""
-    digest = hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16, key=repr((seed, *purpose)).encode()[:64])
+    digest = hashlib.blake2b(
+        np.ascontiguousarray(image).tobytes(), digest_size=16, key=repr((seed, *purpose)).encode()[:64]
+    )
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest.digest(), "little")))
 
 
@@ -172,7 +200,9 @@ class Oracle:
 
     def __init__(self, model, batch_size=128):
         if not callable(model):
-            raise TypeError(f"the model is a {type(model).__name__}: a callable from images to logits was expected, for example a keras.Model")
+            raise TypeError(
+                f"the model is a {type(model).__name__}: a callable from images to logits was expected, for example a keras.Model"
+            )
         self.batch_size = check_number(batch_size, "batch_size", low=1, integer=True, example=128)
         self.forwards = self.backwards = 0
         self.model = model
@@ -187,7 +217,9 @@ class Oracle:
         """(N, H, W, C) → NumPy (N, K), forward passes only."""
         shape = tf.TensorSpec([self.batch_size, *x.shape[1:]], tf.float32)
         forward = self._compiled("logits", lambda call: call, [shape])
-        return np.concatenate([forward(tf.constant(x[rows]))[:n].numpy() for rows, n in self.batches(np.arange(len(x)))])
+        return np.concatenate(
+            [forward(tf.constant(x[rows]))[:n].numpy() for rows, n in self.batches(np.arange(len(x)))]
+        )
 
     def step(self, update, ball, loss, constants, z, scalars, state):
         """A function (rows, z, state) → loss, logits and the points moved by `update`, with their state, of one batch.
@@ -202,23 +234,31 @@ class Oracle:
                     tape.watch(z)
                     logits = call(z)
                     value = _loss(loss)(logits, y, target[0] if target else None, z_clean)
-                    total = tf.reduce_sum(value)  # a sum: no image's gradient depends on the size of the batch
+                    total = tf.reduce_sum(
+                        value
+                    )  # a sum: no image's gradient depends on the size of the batch
                 gradient = tape.gradient(total, z)
                 if gradient is None:
                     raise ValueError(
-                        "the model's output does not depend on its input through TensorFlow operations, so there is no gradient: a "
-                        "model of TensorFlow or Keras operations was expected; for another, use an attack that needs no gradient"
+                        "the model's output does not depend on its input through TensorFlow operations, so there is no "
+                        "gradient: a model of TensorFlow or Keras operations was expected; for another, use an attack "
+                        "that needs none"
                     )
                 return value, logits, *update(ball, z, x, gradient, *scalars, *state)
 
             return step
 
         batch = tf.TensorSpec([self.batch_size, *z.shape[1:]], tf.float32)
-        rest = [tf.TensorSpec([None, *c.shape[1:]], c.dtype) for c in constants], [tf.TensorSpec([], tf.float32)] * len(scalars)
+        rest = (
+            [tf.TensorSpec([None, *c.shape[1:]], c.dtype) for c in constants],
+            [tf.TensorSpec([], tf.float32)] * len(scalars),
+        )
         signature = (tf.TensorSpec([self.batch_size], tf.int64), batch, [batch] * len(state), *rest)
         step = self._compiled((update, ball, loss, len(constants), len(scalars)), build, signature)
         scalars = [tf.constant(s, tf.float32) for s in scalars]
-        return lambda rows, z, state: step(rows, tf.constant(z[rows]), [tf.constant(s[rows]) for s in state], constants, scalars)
+        return lambda rows, z, state: step(
+            rows, tf.constant(z[rows]), [tf.constant(s[rows]) for s in state], constants, scalars
+        )
 
     def batches(self, index, backward=False):
         """Rows for each call, padded by repeating the last, and how many of them count."""

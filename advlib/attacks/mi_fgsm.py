@@ -10,7 +10,9 @@ from advlib.attacks._loop import run
 
 def momentum_step(ball, z, x, gradient, eps, alpha, decay, m):
     """m ← μ·m + g/‖g‖₁;  z ← Π( z + α · steepest(m) )."""
-    m = decay * m + tf.math.divide_no_nan(gradient, tf.reduce_sum(tf.abs(gradient), axis=(1, 2, 3), keepdims=True))
+    m = decay * m + tf.math.divide_no_nan(
+        gradient, tf.reduce_sum(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
+    )
     return ball.project(z + alpha * ball.steepest(m, z), x, eps), m
 
 

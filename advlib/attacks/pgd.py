@@ -39,12 +39,16 @@ def pgd(
     check_number(steps, "steps", low=0, integer=True, example=40)
     check_number(restarts, "restarts", low=1, integer=True, example=1)
     if keep == "last" and restarts != 1:
-        raise ValueError(f"restarts={restarts} with keep='last': one restart was expected there; keep='best' returns the best of several")
+        raise ValueError(
+            f"restarts={restarts} with keep='last': one restart was expected there; keep='best' returns the best of several"
+        )
     step_size is None or check_number(step_size, "step_size", low=0, example=0.01)
     if start is not None:
         start = check_images(start, "start")
         if start.shape != np.shape(x):
-            raise ValueError(f"start has shape {start.shape}: that of x, {np.shape(x)}, was expected, for example start=x.copy()")
+            raise ValueError(
+                f"start has shape {start.shape}: that of x, {np.shape(x)}, was expected, for example start=x.copy()"
+            )
 
     def attack(group):
         alpha = ball.step(2.5 * eps / max(steps, 1)) if step_size is None else step_size

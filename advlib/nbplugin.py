@@ -1,0 +1,752 @@
+"""Lessons as regression tests: the `≈` comparison, a normal form for stored notebooks, and rules they keep.
+
+As a pytest plugin over nbval:
+
+    python -m pytest --nbval -p advlib.nbplugin notebooks
+
+- A number behind `≈` is compared with a tolerance: 0.5 percentage points for `≈ 97.3 %`, 0.5 % of the whole
+  (at least 1) for `≈ 87 of 1000`, 2 % of the stored value otherwise. The cell tag `tol=3` widens one cell to
+  3 points or 3 %. All other text is compared letter for letter, except that in a text with `≈` a run of
+  spaces counts as one (a table's columns follow the width of its numbers). Images are not compared.
+- After a cell that raised, ran out of time or killed the kernel, the notebook's later cells are skipped;
+  after one whose output differs they go on.
+- Kernels run this interpreter, without progress bars and without the user's IPython and Matplotlib settings.
+
+As a command, with notebooks, folders, or the first letters of lessons in `notebooks/`:
+
+    python -m advlib.nbplugin render [03 ...]   run in a fresh kernel each, and store in normal form
+    python -m advlib.nbplugin check [03 ...]    is the stored form normal, are the rules kept?
+
+Nothing here imports TensorFlow. `advlib.check` writes the numbers and claims; lesson 00 shows them.
+"""
+
+import argparse
+import ast
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+# --- Comparing a stored text with a fresh one
+
+
+_MEASURED = re.compile(
+    r"≈\s*(?P<number>[-+−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?P<unit>\s?%|\s+of\s+(?P<whole>\d+(?:,\d{3})*))?"
+)
+_TOLERANCE = re.compile(r"tol=(\d+(?:\.\d+)?)")
+LARGEST_TOLERANCE = 5
+
+
+class Difference(NamedTuple):
+    line: str
+    expected: str
+    got: str
+    tolerance: str
+
+
+def differences(stored, got, tol=0):
+    """What differs between two texts, as a list of Difference; numbers behind `≈` have a tolerance.
+
+    tol widens it, in percentage points for `%` and in percent otherwise.
+
+        >>> differences("accuracy ≈ 97.3 %", "accuracy ≈ 97.8 %")
+        []
+        >>> differences("accuracy ≈ 97.3 %", "accuracy ≈ 97.9 %")[0].tolerance
+        '0.5 percentage points'
+    """
+    if stored == got:
+        return []
+    if "≈" in stored:
+        stored, got = (re.sub(" +", " ", text) for text in (stored, got))
+    stored, got = stored.split("\n"), got.split("\n")
+    found = [
+        difference for pair in zip(stored, got, strict=False) for difference in _line_differences(*pair, tol)
+    ]
+    if len(stored) == len(got):
+        return found
+    count = f"none: {len(stored)} lines expected, {len(got)} got"
+    if found:  # the lines after it are shifted, and differ for no reason of their own
+        return [found[0]._replace(tolerance=count)]
+    n = min(len(stored), len(got))
+    lines = [text[n] if n < len(text) else "(no such line)" for text in (stored, got)]
+    return [Difference(lines[0], *lines, count)]
+
+
+def _line_differences(stored, got, tol):
+    if stored == got:
+        return []
+
+    def literal(text):
+        return _MEASURED.sub(lambda match: f"≈ #{match['unit'] or ''}", text)
+
+    if literal(stored) != literal(got):
+        return [Difference(stored, stored, got, "none: text outside ≈ is compared letter for letter")]
+    found = []
+    for a, b in zip(_MEASURED.finditer(stored), _MEASURED.finditer(got), strict=True):
+        expected, value = (Decimal(match["number"].replace("−", "-")) for match in (a, b))
+        bound, words = _bound(a, expected, Decimal(str(tol)))
+        if abs(value - expected) > bound:
+            found.append(Difference(stored, a[0], b[0], words))
+    return found
+
+
+def _bound(match, expected, tol):
+    """The largest difference allowed, and how to say it."""
+    points, percent = max(Decimal("0.5"), tol), max(Decimal(2), tol)
+    unit, whole = match["unit"], match["whole"]
+    if unit is None:
+        return percent / 100 * abs(expected), f"{percent:f} % of the stored value"
+    if whole is None:
+        return points, f"{points:f} percentage points"
+    bound = max(points / 100 * int(whole.replace(",", "")), Decimal(1))
+    return bound, f"{bound.normalize():f} of {whole}"
+
+
+def tolerance(cell):
+    """The number in the cell's tag `tol=…`, or 0."""
+    found = [_TOLERANCE.fullmatch(tag) for tag in cell["metadata"].get("tags", [])]
+    return max((float(match[1]) for match in found if match), default=0)
+
+
+# --- The pytest plugin
+
+
+_PROGRAM = "python -m advlib.nbplugin"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_SHOWN = 6  # differences of one cell listed in its report
+
+
+@contextlib.contextmanager
+def kernel_environment():
+    """Environment variables for kernels: no progress bars, no settings of whoever runs them."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        settings = Path(folder, "matplotlibrc")
+        settings.touch()
+        try:
+            os.environ.update(ADVLIB_PROGRESS="0", IPYTHONDIR=folder, MATPLOTLIBRC=str(settings))
+            for name in ("MPLBACKEND", "PYTHONSTARTUP"):  # a backend other than inline draws no figure
+                os.environ.pop(name, None)
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def pytest_configure(config):
+    nbval = config.pluginmanager.getplugin("nbval")
+    if nbval is None or not (config.option.nbval or config.option.nbval_lax):
+        return
+    cleanup = contextlib.ExitStack()
+    config.add_cleanup(cleanup.close)
+    cleanup.enter_context(kernel_environment())
+    if not config.option.nbval_kernel_name:  # a kernel named python3 may be another interpreter's
+        config.option.nbval_current_env = True
+    if getattr(config.option, "dist", "no") not in ("no", "loadfile", "loadgroup"):
+        config.option.dist = "loadfile"  # xdist's default scatters a notebook's cells over workers
+    cleanup.callback(setattr, nbval, "RunningKernel", nbval.RunningKernel)
+    nbval.RunningKernel = type("Kernel", (_Kernel, nbval.RunningKernel), {})
+
+
+def pytest_itemcollected(item):
+    # nbval makes its cells under a fixed class name and has no hook to replace it.
+    if type(item).__module__ == "nbval.plugin":
+        item.__class__ = _cell_class(type(item))
+
+
+@functools.cache
+def _cell_class(theirs):
+    return type("Cell", (_Cell, theirs), {})
+
+
+class _KernelDied(Exception):
+    pass
+
+
+class _Kernel:
+    """nbval's kernel, which notices when its process is gone; nbval alone waits for the cell's timeout."""
+
+    def get_message(self, stream, timeout=None):
+        from queue import Empty
+
+        end = time.monotonic() + (float("inf") if timeout is None else timeout)
+        while True:
+            try:
+                return super().get_message(stream, timeout=max(min(1.0, end - time.monotonic()), 0))
+            except Empty:
+                if not self.is_alive():
+                    raise _KernelDied("the kernel died: out of memory, or a crash in native code") from None
+                if time.monotonic() >= end:
+                    raise
+
+
+class _Cell:
+    """nbval's cell, with the `≈` comparison, messages that say what to do, and no cascade after an error."""
+
+    found = ()
+
+    def setup(self):
+        import pytest
+
+        broken = getattr(self.parent, "broken", None)
+        if broken:
+            pytest.skip(f"not run: {broken} failed")
+
+    def runtest(self):
+        try:
+            compared = self.options["check"] and not self.options["skip"] and self.cell.source.strip()
+            if compared and self.cell.execution_count is None:
+                self.raise_cell_error("it was never run: no output is stored to compare with")
+            super().runtest()
+        except _KernelDied as error:
+            self.parent.broken = self._name()
+            self.raise_cell_error(str(error))
+        except Exception:
+            if not self.found:
+                self.parent.broken = self._name()
+            raise
+
+    def compare_outputs(self, test, ref, skip_compare=None):
+        self.comparison_traceback = []
+        self.found = self._found(_texts(ref), _texts(test))
+        return not self.found
+
+    def _found(self, stored, fresh):
+        found = []
+        for kind in sorted({*stored, *fresh}, key=lambda kind: (kind == "text/html", kind)):
+            expected, got = stored.get(kind, []), fresh.get(kind, [])
+            if found and kind == "text/html":  # a table, whose text says the same more readably
+                continue
+            if len(expected) != len(got):
+                lines = ["; ".join(map(str, texts)) or "(none)" for texts in (expected, got)]
+                number = f"none: {len(expected)} outputs expected, {len(got)} got"
+                found.append(Difference(f"outputs of kind {kind}", *lines, number))
+                continue
+            for pair in zip(expected, got, strict=True):
+                a, b = map(self.sanitize, pair)
+                if isinstance(a, str) and isinstance(b, str):
+                    found += differences(a, b, tolerance(self.cell))
+                elif a != b:
+                    found.append(Difference(f"output of kind {kind}", str(a), str(b), "none"))
+        return found
+
+    def _name(self):
+        return f"cell [{self.cell.execution_count or self.cell_num + 1}]"
+
+    def repr_failure(self, excinfo):
+        from nbval.plugin import NbCellError
+
+        if not isinstance(excinfo.value, NbCellError):
+            return super().repr_failure(excinfo)
+        notebook = self.nodeid.partition("::")[0]
+        title = f"{notebook}, {self._name()}: "
+        errors = [out for out in self.test_outputs or [] if out["output_type"] == "error"]
+        if self.found:
+            lines = [title + "the output differs from the stored one", *_explained(self.found)]
+        elif errors and not self.parent.timed_out:
+            lines = [title + f"{out['ename']}: {out['evalue']}" for out in errors]
+            if errors[0]["ename"] != "CheckFailed" and excinfo.value.inner_traceback:
+                lines += ["", _plain(excinfo.value.inner_traceback)]
+        else:
+            lines = [title + str(excinfo.value)]
+        lines += ["", "the cell:", *(f"    {line}" for line in self.cell.source.splitlines()), ""]
+        lines += [f'repeat:               python -m pytest --nbval -p advlib.nbplugin "{notebook}"']
+        if self.found or self.cell.execution_count is None:
+            lines += [f'if the new is right:  {_PROGRAM} render "{notebook}"']
+        return "\n".join(lines)
+
+
+def _texts(outputs):
+    """kind of output -> its values in order. Of images only the presence is kept, of widgets nothing."""
+    kinds = {}
+    for out in outputs:
+        if out["output_type"] == "stream":
+            values = {out["name"]: out["text"]}
+        elif out["output_type"] == "error":
+            values = {"error": f"{out['ename']}: {out['evalue']}"}
+        else:
+            values = dict(out["data"])
+        for kind, value in values.items():
+            if kind.startswith("image/") or kind == "application/pdf":
+                value = "an image"
+            if kind != _WIDGET:  # its model's name is random
+                kinds.setdefault(kind, []).append(value)
+    return kinds
+
+
+def _explained(found):
+    lines = []
+    for line, expected, got, words in found[:_SHOWN]:
+        lines += [""]
+        if line != expected:
+            lines += [f"  line          {line if len(line) <= 200 else line[:197] + '...'}"]
+        expected, got = _around_the_difference(expected, got)
+        lines += [f"  expected      {expected}", f"  got           {got}", f"  tolerance     {words}"]
+        if words.startswith("none"):
+            cause = "the result changed; or a measured number is printed bare, where approx(...) belongs"
+        else:
+            cause = "the result changed; if it varies by nature, give the cell a tag tol=… and its reason"
+        lines += [f"  likely cause  {cause}"]
+    if len(found) > _SHOWN:
+        lines += ["", f"  and {len(found) - _SHOWN} more differences"]
+    return lines
+
+
+def _plain(text):
+    """A traceback without terminal colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+
+
+def _around_the_difference(expected, got, width=200):
+    if max(len(expected), len(got)) <= width:
+        return expected, got
+    same = next((n for n, pair in enumerate(zip(expected, got, strict=False)) if pair[0] != pair[1]), 0)
+    start = max(same - 40, 0)
+    return tuple(f"...{text[start : start + width]}..." for text in (expected, got))
+
+
+# --- The normal form
+
+
+_NOTEBOOK_METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+_CELL_METADATA = ("alt", "nbgrader", "slideshow", "tags")
+_OUTPUT_METADATA = ("alt", "height", "width")  # of an image
+
+
+def read(text):
+    """The notebook in the text of an .ipynb file, as nbformat's nodes in version 4.5.
+
+    Raises ValueError for a text that is no notebook.
+    """
+    import nbformat
+
+    try:
+        nb = nbformat.reader.reads(text)
+        has_ids = (nb.nbformat, nb.nbformat_minor) >= (4, 5)
+        nb = nbformat.convert(nb, 4)
+        nb.nbformat_minor = 5
+        taken = set()
+        for cell in nb.cells:
+            given = cell.get("id") if has_ids else None  # nbformat's conversion invents random ones
+            cell.id = _cell_id(given, cell.cell_type + cell.source, taken)
+            taken.add(cell.id)
+        nbformat.validate(nb)
+    except (AttributeError, KeyError, TypeError, ValueError, nbformat.ValidationError) as error:
+        raise ValueError(f"the JSON text of a Jupyter notebook was expected: {error}") from error
+    return nb
+
+
+def normalised(text):
+    """The text of an .ipynb file in normal form: what is stored, whatever editor saved it.
+
+    Fixed kernelspec, language_info reduced to the name, counts 1..n, streams merged, cell metadata reduced to
+    tags, nbgrader, slideshow and alt text, no empty cells, no widget state, an id for every cell. Cells never
+    run stay so. Applied twice it changes nothing.
+
+    Raises ValueError for a text that is no notebook.
+    """
+    import nbformat
+
+    cells, count = [], 0
+    for cell in read(text).cells:
+        if not cell.source.strip():
+            continue
+        kept = {"cell_type": cell.cell_type, "id": cell.id, "source": cell.source.replace("\r\n", "\n")}
+        kept["metadata"] = {key: cell.metadata[key] for key in _CELL_METADATA if _says_something(cell, key)}
+        if cell.get("attachments"):
+            kept["attachments"] = cell.attachments
+        if cell.cell_type == "code":
+            count += cell.execution_count is not None
+            kept["execution_count"] = None if cell.execution_count is None else count
+            kept["outputs"] = _outputs(cell.outputs, kept["execution_count"])
+        cells.append(kept)
+    nb = {"cells": cells, "metadata": _NOTEBOOK_METADATA, "nbformat": 4, "nbformat_minor": 5}
+    return nbformat.writes(nbformat.from_dict(nb)) + "\n"
+
+
+def _says_something(cell, key):
+    # JupyterLab leaves "tags": [] and "slideshow": {"slide_type": ""} behind when its panel is opened.
+    return bool(cell.metadata.get(key)) and cell.metadata[key] not in (
+        {"slide_type": ""},
+        {"slide_type": "-"},
+    )
+
+
+def _cell_id(given, content, taken):
+    if given and given not in taken:
+        return given
+    for n in range(len(taken) + 1):
+        new = hashlib.sha256(f"{n}{content}".encode()).hexdigest()[:8]
+        if new not in taken:
+            return new
+
+
+def _outputs(outputs, count):
+    kept = []
+    for out in outputs:
+        if out.output_type == "stream":
+            if kept and kept[-1].get("name") == out.name:
+                kept[-1]["text"] += out.text
+            else:
+                kept.append({"output_type": "stream", "name": out.name, "text": out.text})
+        elif out.output_type == "error":
+            kept.append({key: out[key] for key in ("output_type", "ename", "evalue", "traceback")})
+        else:
+            data = {kind: value for kind, value in out.data.items() if kind != _WIDGET}
+            about = {
+                kind: {key: value for key, value in given.items() if key in _OUTPUT_METADATA}
+                for kind, given in out.metadata.items()
+                if kind in data and isinstance(given, dict)
+            }
+            about = {kind: given for kind, given in about.items() if given}
+            kept.append({"output_type": out.output_type, "data": data, "metadata": about})
+            if out.output_type == "execute_result":
+                kept[-1]["execution_count"] = count
+    return kept
+
+
+def form_problems(text):
+    """Where a notebook's text is not in normal form, as a list of lines."""
+    try:
+        normal = normalised(text)
+    except ValueError as error:
+        return [str(error)]
+    if normal == text:
+        return []
+    found = list(_json_differences(json.loads(text), json.loads(normal), ""))
+    return found or ["written with other line ends, indentation, order of keys, or the same key twice"]
+
+
+def _json_differences(stored, normal, place):
+    if isinstance(stored, dict) and isinstance(normal, dict):
+        for key in sorted({*stored, *normal}):
+            where = f"{place}.{key}".lstrip(".")
+            if key not in normal:
+                yield f"{where}: not kept in normal form"
+            elif key not in stored:
+                yield f"{where}: missing"
+            else:
+                yield from _json_differences(stored[key], normal[key], where)
+    elif isinstance(stored, list) and isinstance(normal, list) and len(stored) == len(normal):
+        for n, pair in enumerate(zip(stored, normal, strict=True)):
+            yield from _json_differences(*pair, f"{place}[{n}]")
+    elif stored != normal:
+        short = [text if len(text) <= 60 else text[:57] + "..." for text in map(json.dumps, (stored, normal))]
+        yield f"{place}: {short[0]}, in normal form {short[1]}"
+
+
+# --- The rules that stored lessons keep
+
+
+LONGEST_CELL = 25
+CELLS = range(15, 36)
+_MARKERS = re.compile(r"#\s*(NBVAL_\w+|PYTEST_VALIDATE_\w+)")
+_TAGS = re.compile(r"(nbval|pytest-validate)-.*|raises-exception")
+# A path of two or more parts that starts at a root; not a fraction, a URL or an HTML end tag.
+_PATH = re.compile(r"(?<![\w./:<~])/[\w.-]+/[\w.-]+|\b[A-Za-z]:\\{1,2}\w+|/(?:site|dist)-packages\b")
+_ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
+
+
+def _code(nb):
+    """Code cells with the counts that they have in a notebook run from top to bottom."""
+    return list(enumerate((cell for cell in nb["cells"] if cell["cell_type"] == "code"), 1))
+
+
+def _rule_run(nb):
+    """every code cell was run, in order, in a fresh kernel"""
+    for n, cell in _code(nb):
+        if cell["execution_count"] != n:
+            yield n, f"execution count {cell['execution_count']}, where {n} was expected: render the notebook"
+
+
+def _rule_streams(nb):
+    """no output on standard error, and no stored error"""
+    for n, cell in _code(nb):
+        for out in cell["outputs"]:
+            if out["output_type"] == "error":
+                yield n, f"a stored error, {out['ename']}: catch it in the cell and print what it says"
+            elif out.get("name") == "stderr":
+                yield n, f"output on standard error: {out['text'].strip()[:80]!r}"
+
+
+def _rule_semicolon(nb):
+    """no cell ends in a semicolon"""
+    for n, cell in _code(nb):
+        if _without_comment(cell["source"]).endswith(";"):
+            yield n, "it ends in `;`: nbval sees the value that this hides; end a plot with plt.show()"
+
+
+def _rule_unchecked(nb):
+    """no tag or comment takes a cell out of the comparison"""
+    for n, cell in _code(nb):
+        for tag in cell["metadata"].get("tags", []):
+            if _TAGS.fullmatch(tag):
+                yield n, f"the tag {tag}: every cell runs and is compared"
+        for marker in _MARKERS.findall(cell["source"]):
+            yield n, f"the comment {marker}: every cell runs and is compared"
+
+
+def _rule_tolerance(nb):
+    """a tag tol=… is bounded, used, and has its reason in the cell"""
+    for n, cell in _code(nb):
+        tags = [tag for tag in cell["metadata"].get("tags", []) if tag.replace(" ", "").startswith("tol")]
+        for tag in tags:
+            match = _TOLERANCE.fullmatch(tag)
+            if not match or not 0 < float(match[1]) <= LARGEST_TOLERANCE:
+                yield (
+                    n,
+                    f"the tag {tag!r}: tol= and a number up to {LARGEST_TOLERANCE} was expected, as in tol=3",
+                )
+        if len(tags) > 1:
+            yield n, f"{len(tags)} tolerance tags: one was expected"
+        if tags and not _reason(cell):
+            yield n, f"the tag {tags[0]!r} without its reason: a comment `# tol: why` belongs into the cell"
+        if tags and not any(_MEASURED.search(text) for text in _output_texts(cell)):
+            yield n, f"the tag {tags[0]!r} on a cell that prints no number behind ≈"
+
+
+def _rule_zero(nb):
+    """no value next to zero stands behind ≈"""
+    from advlib.check import SMALLEST
+
+    for n, cell in _code(nb):
+        for text in _output_texts(cell):
+            for match in _MEASURED.finditer(text):
+                if match["unit"] is None and abs(Decimal(match["number"].replace("−", "-"))) < SMALLEST:
+                    yield n, f"{match[0]}: a relative tolerance means nothing there; check a bound instead"
+
+
+def _rule_short(nb):
+    """short cells, and not too many of them"""
+    for n, cell in _code(nb):
+        lines = len(cell["source"].splitlines())
+        if lines > LONGEST_CELL:
+            yield n, f"{lines} lines of code: at most {LONGEST_CELL} were expected"
+    if len(nb["cells"]) not in CELLS:
+        yield None, f"{len(nb['cells'])} cells: {CELLS[0]} to {CELLS[-1]} were expected"
+
+
+def _rule_imports(nb):
+    """advlib is imported first: it keeps TensorFlow's start-up lines out of the notebook"""
+    for n, cell in _code(nb):
+        try:
+            tree = ast.parse(cell["source"])
+        except SyntaxError:  # a line of IPython's own
+            continue
+        found = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        if found:
+            first = min(found, key=lambda node: (node.lineno, node.col_offset))
+            name = first.names[0].name if isinstance(first, ast.Import) else first.module or ""
+            if name.partition(".")[0] != "advlib":
+                yield n, f"the first import is {name}: advlib was expected"
+            return
+    yield None, "nothing is imported: `import advlib` was expected in the first code cell"
+
+
+def _rule_machine(nb):
+    """no output names a path, an address or a machine"""
+    # A host called `mnist` would be found in honest text: only a name with a digit or a dash counts.
+    host = socket.gethostname()
+    patterns = [_PATH, _ADDRESS]
+    if len(host) > 3 and re.search(r"[\d-]", host):
+        patterns.append(re.compile(rf"\b{re.escape(host)}\b"))
+    for n, cell in _code(nb):
+        for text in _output_texts(cell):
+            for pattern in patterns:
+                for match in pattern.finditer(text):
+                    yield n, f"{match[0]!r} in an output: it is another one on the next machine"
+
+
+_ALL = (
+    _rule_run, _rule_streams, _rule_semicolon, _rule_unchecked, _rule_tolerance, _rule_zero, _rule_short,
+    _rule_imports, _rule_machine,
+)  # fmt: skip
+RULES = {rule.__name__.removeprefix("_rule_"): rule for rule in _ALL}
+
+
+def rule_problems(nb, rule):
+    """Where a notebook, as `read` returns it, breaks one of RULES, as a list of lines."""
+    found = [f"{'notebook' if n is None else f'cell [{n}]'}: {text}" for n, text in RULES[rule](nb)]
+    return list(dict.fromkeys(found))
+
+
+def tolerances(nb):
+    """The cells that widen the tolerance, as a list of lines with the reason of each."""
+    return [
+        f"cell [{n}]: tol={tolerance(cell):g}: {_reason(cell) or 'no reason given'}"
+        for n, cell in _code(nb)
+        if tolerance(cell)
+    ]
+
+
+def _reason(cell):
+    match = re.search(r"#[ \t]*tol:[ \t]*(\S.*)", cell["source"])
+    return match[1].strip() if match else None
+
+
+def _output_texts(cell):
+    """The texts of a cell's outputs, without images."""
+    for out in cell["outputs"]:
+        texts = {"text/plain": out["text"]} if out["output_type"] == "stream" else out.get("data", {})
+        yield from (text for kind, text in texts.items() if kind.startswith("text/"))
+
+
+def _without_comment(source):
+    """The source up to its last token of code: a `;` inside a comment or a string is none."""
+    import io
+    import tokenize
+
+    last = ""
+    with contextlib.suppress(tokenize.TokenError, SyntaxError):  # a line of IPython's own
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.string.strip() and token.type != tokenize.COMMENT:
+                last = token.string
+    return last
+
+
+# --- Rendering
+
+
+class RenderError(Exception):
+    """A notebook did not run to its end."""
+
+
+class Rendering(NamedTuple):
+    seconds: float
+    megabytes: float  # the kernel's peak
+
+
+_PEAK = """
+try:
+    import resource, sys
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+except ImportError:  # Windows
+    import psutil
+    print(psutil.Process().memory_info().peak_wset)
+"""
+
+
+def render(path, timeout=600):
+    """Run a notebook in a fresh kernel, in its own folder, and store it in normal form.
+
+    timeout: seconds for one cell. Returns seconds and the kernel's peak memory in MB.
+
+    Raises RenderError where a cell fails, and stores nothing then; ValueError for a file that is no notebook.
+    """
+    import nbformat
+    from jupyter_client import AsyncKernelManager
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from nbval.kernel import CURRENT_ENV_KERNEL_NAME, NbvalKernelspecManager
+
+    path = Path(path)
+    nb = read(normalised(path.read_text(encoding="utf-8")))
+    nb.cells.append(nbformat.v4.new_code_cell(_PEAK))
+    kernel = AsyncKernelManager(
+        kernel_name=CURRENT_ENV_KERNEL_NAME, kernel_spec_manager=NbvalKernelspecManager()
+    )  # this interpreter, whatever kernel is called python3 elsewhere
+    started = []
+    client = NotebookClient(
+        nb,
+        km=kernel,
+        timeout=timeout,
+        resources={"metadata": {"path": str(path.parent)}},
+        store_widget_state=False,
+        record_timing=False,
+        on_cell_execute=lambda cell, cell_index: started.append(cell_index),
+    )
+    start = time.monotonic()
+    try:
+        with kernel_environment():
+            client.execute(cleanup_kc=True, stderr=subprocess.DEVNULL)  # the kernel's own start-up lines
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise RenderError(f"{path}, cell [{len(started)}]: {_plain(str(error))}") from error
+    seconds = time.monotonic() - start
+    peak = int(nb.cells.pop().outputs[0].text.split()[-1])
+    write(path, normalised(nbformat.writes(nb)))
+    return Rendering(seconds, peak / 1e6)
+
+
+def write(path, text):
+    """Replace a file whole, or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def find(names):
+    """Notebook files for paths, folders, or the first letters of lessons in notebooks/; all for no names."""
+    found = []
+    for name in names or ["notebooks"]:
+        path = Path(name)
+        if path.is_dir():
+            paths = sorted(path.glob("*.ipynb"))
+        elif path.is_file():
+            paths = [path]
+        else:
+            paths = sorted(Path("notebooks").glob(f"{name}*.ipynb"))
+        if not paths:
+            raise FileNotFoundError(
+                f"{name}: a notebook, a folder of notebooks, or the first letters of a lesson in notebooks/ "
+                "was expected, for example 03"
+            )
+        found += [path for path in paths if path not in found]
+    return found
+
+
+def main(arguments=None):
+    about = "Run notebooks and store them in normal form, or check what is stored."
+    parser = argparse.ArgumentParser(prog=_PROGRAM, description=about)
+    parser.add_argument("command", choices=["render", "check"])
+    parser.add_argument("notebooks", nargs="*", help="files, folders, or first letters of lessons")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds for one cell (render)")
+    options = parser.parse_args(arguments)
+    try:
+        paths = find(options.notebooks)
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    failures = 0
+    for path in paths:
+        if options.command == "render":
+            try:
+                seconds, megabytes = render(path, options.timeout)
+                print(f"{path}: {seconds:.1f} s, {megabytes:.0f} MB at its peak", flush=True)
+            except (RenderError, ValueError) as error:
+                failures += 1
+                print(f"{path}: not rendered, the stored file is unchanged\n{error}", file=sys.stderr)
+                continue
+        text = path.read_text(encoding="utf-8")  # with \n for \r\n, which is a matter of the checkout
+        problems = form_problems(text)
+        with contextlib.suppress(ValueError):  # no notebook: among the problems already
+            nb = read(text)
+            problems += [problem for rule in RULES for problem in rule_problems(nb, rule)]
+            for line in tolerances(nb):
+                print(f"{path}: wider tolerance, {line}")
+        failures += bool(problems) and options.command == "check"
+        for problem in problems:
+            print(f"{path}: {problem}", file=sys.stderr)
+    if not failures and options.command == "check":
+        print(f"{len(paths)} notebooks: stored in normal form, and the rules are kept")
+    return min(failures, 1)
+
+
+if __name__ == "__main__":
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="replace")  # Windows consoles lack ≈
+    sys.exit(main())

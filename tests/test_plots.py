@@ -1,0 +1,316 @@
+"""Figures show the right numbers, in a fixed size, legibly, with nothing cut off and no warning."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.container import BarContainer, ErrorbarContainer
+
+from advlib import plots
+from advlib.robustness import Outcome, Report, interval
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def made(accuracies, n=200, norm="linf", eps=0.1):
+    y = np.zeros(n, int)
+    report = Report(norm, eps, y, y.copy(), 10, "f" * 64)
+    for name, k in accuracies.items():
+        predicted = np.where(np.arange(n) < k, 0, 1)
+        report.outcomes[name] = Outcome(
+            predicted, np.full(n, eps), np.ones(n, bool), 1.0, np.zeros((n, 1, 1, 1), "f4")
+        )
+    return report
+
+
+def table(*correct, n=200):
+    rows = [[0.1 * i, k, n, k / n, *interval(k, n), 0] for i, k in enumerate(correct)]
+    return pd.DataFrame(rows, columns=["eps", "correct", "n", "accuracy", "low", "high", "infeasible"])
+
+
+RNG = np.random.default_rng(0)
+X = RNG.random((6, 28, 28, 1), dtype=np.float32)
+Z = np.zeros((6, 10), np.float32)
+Z[:, 3] = 2.0  # softmax: e² / (e² + 9) = 45.1 %
+LABELS = RNG.integers(0, 10, 3000)
+PREDICTED = np.where(RNG.random(3000) < 0.9, LABELS, RNG.integers(0, 10, 3000))
+FASHION = [
+    "T-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+]
+REPORTS = {
+    "standard": made({"noise": 195, "FGSM": 60, "PGD-40": 4}),
+    "wider": made({"noise": 196, "FGSM": 90, "PGD-40": 9}),
+    "PGD-trained": made({"noise": 198, "FGSM": 190, "PGD-40": 186}),
+}
+STEPS = {"loss": np.linspace(0, 9, 41), "accuracy": np.linspace(0.98, 0.02, 41)}
+
+FIGURES = {
+    "one image": lambda: plots.images(X[:1]),
+    "images with captions": lambda: plots.images(
+        X[:4],
+        titles=["clean", "noise, ε = 0.1", "FGSM, ε = 0.1", "PGD-40, ε = 0.1"],
+        logits=Z[:4],
+        y=[3, 3, 3, 7],
+    ),
+    "images in rows": lambda: plots.images(X, columns=4, logits=Z, y=[9] * 6, classes=FASHION),
+    "colour images": lambda: plots.images(np.repeat(X, 3, axis=3)),
+    "one perturbation": lambda: plots.perturbations(X[:1] - 0.5),
+    "perturbations": lambda: plots.perturbations(X[:3] - 0.5, titles=["noise", "FGSM", "PGD-40"]),
+    "ten perturbations": lambda: plots.perturbations(
+        np.ones((10, 28, 28)), titles=list("0123456789"), columns=5, label="weight"
+    ),
+    "one curve": lambda: plots.curves({"PGD-40": table(198, 120, 3)}),
+    "curves": lambda: plots.curves(
+        {f"a line with a long name {i}": table(198, 150 - 20 * i, 3) for i in range(7)}
+    ),
+    "curve of one budget": lambda: plots.curves({"PGD-40": table(198)}, norm="l2"),
+    "one report": lambda: plots.accuracies({"": REPORTS["standard"]}),
+    "reports": lambda: plots.accuracies(REPORTS),
+    "reports of two budgets": lambda: plots.accuracies(
+        {"a": REPORTS["wider"], "b": made({"PGD": 3}, norm="l2", eps=2)}
+    ),
+    "intervals": lambda: plots.intervals(
+        {"5 images": (5, 5), "50 images": (45, 50), "500 images": (450, 500), "5,000 images": (4500, 5000)}
+    ),
+    "confusion": lambda: plots.confusion(LABELS, PREDICTED),
+    "confusion with names": lambda: plots.confusion(LABELS, PREDICTED, classes=FASHION),
+    "perfect confusion": lambda: plots.confusion(LABELS, LABELS),
+    "confidences": lambda: plots.confidences(
+        {"clean": 9 * Z, "FGSM": Z, "PGD-40": RNG.normal(size=(50, 10))}
+    ),
+    "one trace": lambda: plots.traces({"mlp": STEPS}, xlabel="epoch", title="Training"),
+    "traces": lambda: plots.traces(
+        {model: {f"α = {a}": STEPS for a in (0.001, 0.01, 0.1)} for model in ("standard", "PGD-trained")}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_legible_and_whole(name):
+    assert FIGURES[name]() is None
+    fig = plt.gcf()
+    size = fig.get_size_inches().copy()
+    fig.canvas.draw()
+    assert (fig.get_size_inches() == size).all() and size[0] <= 11 and size[1] <= 8
+    renderer, edge, hidden, found = fig.canvas.get_renderer(), fig.bbox, hidden_tick_labels(fig), 0
+    for text in fig.findobj(matplotlib.text.Text):
+        if not text.get_visible() or not text.get_text().strip() or text in hidden:
+            continue
+        box = text.get_window_extent(renderer)
+        found += 1
+        assert text.get_fontsize() >= 9, (text.get_text(), text.get_fontsize())
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= edge.x1 + 1 and box.y1 <= edge.y1 + 1
+        assert inside, (text.get_text(), box)
+    assert found or name in ("one image", "colour images")
+
+
+def hidden_tick_labels(fig):
+    """Labels of ticks beyond the ends of their axis, which Matplotlib places but does not draw."""
+    hidden = set()
+    for ax in fig.axes:
+        for axis, (low, high) in ((ax.xaxis, sorted(ax.get_xlim())), (ax.yaxis, sorted(ax.get_ylim()))):
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not low <= tick.get_loc() <= high:
+                    hidden |= {tick.label1, tick.label2}
+    return hidden
+
+
+def test_figures_can_be_saved(tmp_path):
+    plots.images(X[:2])
+    plt.savefig(tmp_path / "two.png")
+    assert plt.imread(tmp_path / "two.png").std() > 0
+
+
+def test_settings_of_the_user_stay(monkeypatch):
+    before = dict(matplotlib.rcParams)
+    plots.curves({"a": table(198, 3)})
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_window_is_shown_where_there_is_one(monkeypatch):
+    shown = []
+    monkeypatch.setattr(plots.matplotlib, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
+    monkeypatch.setattr(plots.plt, "show", lambda: shown.append(len(plt.gcf().axes)))
+    plots.images(X[:2])
+    assert shown == [2]
+
+
+# --- What is shown
+
+
+def test_images_are_shown_on_one_fixed_scale_with_what_the_model_says():
+    dark = X * 0.2
+    plots.images(dark[:3], titles=["a", "b", "c"], logits=Z[:3], y=[3, 7, 3])
+    axes = plt.gcf().axes
+    for ax, image in zip(axes, dark, strict=False):
+        (shown,) = ax.images
+        assert shown.get_clim() == (0, 1)
+        assert np.array_equal(shown.get_array(), image[:, :, 0])
+    assert [ax.get_title() for ax in axes] == ["a", "b", "c"]
+    assert [ax.get_xlabel() for ax in axes] == ["3, 45.1 %", "3, 45.1 %\n(not 7)", "3, 45.1 %"]
+    assert [ax.xaxis.label.get_color() for ax in axes] == [plots.BLACK, plots.RED, plots.BLACK]
+
+
+def test_captions_have_the_names_of_the_classes_and_never_claim_certainty():
+    plots.images(X[:1], logits=Z[:1] * 50, y=[9], classes=FASHION)
+    assert plt.gca().get_xlabel() == "dress, > 99.9 %\n(not ankle boot)"
+
+
+def test_perturbations_share_a_symmetric_scale():
+    delta = np.zeros((2, 4, 4, 1), np.float32)
+    delta[0, 0, 0], delta[1, 1, 1] = 0.1, -0.3
+    plots.perturbations(delta)
+    *maps, bar = plt.gcf().axes
+    assert [ax.images[0].get_clim() for ax in maps] == [pytest.approx((-0.3, 0.3))] * 2
+    assert maps[1].images[0].get_array()[1, 1] == np.float32(-0.3)
+    assert bar.get_ylabel() == "pixel change (range 0–1)"
+    white = maps[0].images[0].cmap(0.5)
+    assert min(white[:3]) > 0.95
+
+
+def test_curves_show_the_table():
+    tables = {"noise": table(198, 190, 180), "PGD-40": table(198, 40, 2)}
+    plots.curves(tables, styles={"PGD-40": "dashed"})
+    ax = plt.gca()
+    for line, (name, rows) in zip(ax.lines, tables.items(), strict=True):
+        assert line.get_label() == name
+        np.testing.assert_array_equal(line.get_xydata(), rows[["eps", "accuracy"]])
+    assert [line.get_linestyle() for line in ax.lines] == ["-", "--"]
+    assert ax.get_xlabel() == "ε (L∞, pixel range 0–1)" and ax.get_ylim() == (0, 1)
+    band = ax.collections[1].get_paths()[0].vertices
+    assert (
+        tables["PGD-40"]["low"].min() == band[:, 1].min()
+        and tables["PGD-40"]["high"].max() == band[:, 1].max()
+    )
+
+
+def test_lines_differ_in_more_than_colour():
+    plots.curves({str(i): table(198, 100 - i) for i in range(7)})
+    lines = plt.gca().lines
+    assert len({line.get_marker() for line in lines}) == len({line.get_color() for line in lines}) == 7
+    assert len({str(look[1]) for look in plots.LOOKS}) == len({look[3] for look in plots.LOOKS}) == 7
+
+
+def test_bars_show_the_reports():
+    plots.accuracies(REPORTS)
+    ax = plt.gca()
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "clean",
+        "noise",
+        "FGSM",
+        "PGD-40",
+        "worst case",
+    ]
+    for bars, (name, report) in zip(
+        [c for c in ax.containers if isinstance(c, BarContainer)], REPORTS.items(), strict=True
+    ):
+        assert bars.get_label() == name
+        assert [bar.get_width() for bar in bars] == [report.accuracy(row) for row in report.names]
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[:5] == ["100.0 %", "97.5 %", "30.0 %", "2.0 %", "2.0 %"]
+    assert ax.get_title() == "L∞, ε = 0.1, 200 images (lines: 95 % intervals)"
+    ends = next(c for c in ax.containers if isinstance(c, ErrorbarContainer))
+    segment = ends.lines[2][0].get_segments()[2]
+    assert segment[:, 0] == pytest.approx(interval(60, 200))
+
+
+def test_bars_of_two_budgets_say_so():
+    plots.accuracies({"a": REPORTS["wider"], "b": made({"PGD": 3}, norm="l2", eps=2)})
+    labels = [text.get_text() for text in plt.gca().get_legend().get_texts()]
+    assert labels == ["a\n(L∞, ε = 0.1, 200 images)", "b\n(L2, ε = 2, 200 images)"]
+
+
+def test_a_report_plots_itself():
+    REPORTS["standard"].plot()
+    assert [bar.get_width() for bar in plt.gca().patches] == [1.0, 0.975, 0.3, 0.02, 0.02]
+
+
+def test_confusion_counts():
+    y, predicted = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 0, 1, 1, 0, 2])
+    plots.confusion(y, predicted)
+    left, beside = plt.gcf().axes
+    texts = {tuple(map(int, text.get_position()[::-1])): text.get_text() for text in left.texts}
+    assert texts == {(0, 0): "2", (0, 1): "1", (1, 1): "1", (2, 0): "1", (2, 2): "1"}
+    assert beside.get_title().startswith("4 of 6 right: 66.67 %")
+    low, high = (100 * v for v in interval(4, 6))
+    assert f"{low:.2f} to {high:.2f} %" in beside.get_title()
+    points = [c.lines[0].get_xdata()[0] for c in beside.containers]
+    assert points == pytest.approx([2 / 3, 1, 1 / 2])
+
+
+def test_confidences_are_shares_of_all_images():
+    plots.confidences({"a": Z, "b": np.concatenate([Z, 9 * Z])})
+    first, second = plt.gcf().axes
+    heights = np.array([bar.get_height() for bar in first.patches])
+    assert heights.sum() == pytest.approx(1) and heights[9] == pytest.approx(
+        1
+    )  # 45.1 % is in the tenth bin of 20
+    assert second.patches[19].get_height() == pytest.approx(0.5)
+    assert "median 45.1 % of 6 images" in first.get_title(loc="left")
+
+
+def test_traces_of_two_models():
+    runs = {
+        "standard": {"α = 0.1": STEPS},
+        "PGD-trained": {"α = 0.1": pd.DataFrame(STEPS, index=range(5, 46))},
+    }
+    plots.traces(runs)
+    axes = np.array(plt.gcf().axes).reshape(2, 2)
+    assert [ax.get_title() for ax in axes[0]] == ["standard", "PGD-trained"]
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["loss", "accuracy"]
+    np.testing.assert_array_equal(axes[1, 0].lines[0].get_ydata(), STEPS["accuracy"])
+    np.testing.assert_array_equal(axes[0, 1].lines[0].get_xdata(), np.arange(5, 46))
+
+
+# --- Bad input
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: plots.images(X[0]), "x is float32 array"),
+        (lambda: plots.images(X[:0]), "x is float32 array"),
+        (lambda: plots.images((X * 255).astype("uint8")), "uint8"),
+        (lambda: plots.images(X, titles=["one"]), "titles"),
+        (lambda: plots.images(X, titles="abcdef"), "titles"),
+        (lambda: plots.images(X, logits=Z[:2]), "logits"),
+        (lambda: plots.images(X, y=[1, 2]), "y has shape"),
+        (lambda: plots.images(X, logits=Z, classes=["a"]), "class 3 has no name"),
+        (lambda: plots.perturbations(np.zeros(5)), "delta"),
+        (lambda: plots.perturbations(np.zeros((2, 3, 3), int)), "delta"),
+        (lambda: plots.curves({}), "tables is dict"),
+        (lambda: plots.curves(table(3)), "tables is DataFrame"),
+        (lambda: plots.curves({"a": table(3)}, norm="l5"), "norm='l5'"),
+        (lambda: plots.curves({"a": table(3).drop(columns="low")}), "no column 'low'"),
+        (lambda: plots.accuracies({}), "reports"),
+        (lambda: plots.accuracies(REPORTS["standard"]), "reports is Report"),
+        (lambda: plots.intervals([(1, 2)]), "counts is list"),
+        (lambda: plots.confusion([1, 2], [1]), "predicted has shape"),
+        (lambda: plots.confusion(LABELS[:0], LABELS[:0]), "empty"),
+        (lambda: plots.confidences({"a": Z[0]}), "groups"),
+        (lambda: plots.traces({}), "runs"),
+    ],
+)
+def test_bad_input(call, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        call()
+    assert not plt.get_fignums()  # nothing half drawn is left for the notebook to show

@@ -1,0 +1,115 @@
+"""Training: the hand-written loop, both ways to stop, adversarial training's own rules."""
+
+import pytest
+
+from advlib import data, models, training
+from advlib._tensorflow import keras, tf
+from advlib.losses import cross_entropy
+
+
+@pytest.fixture(scope="module")
+def few():
+    d = data.load("mnist")
+    return data.split(*data.subset(d.x_train, d.y_train, 1500), 300)
+
+
+def test_fit_is_the_hand_written_loop(few):
+    (x, y), _ = few
+    net, twin = models.mlp(seed=4), models.mlp(seed=4)
+    training.fit(net, x, y, epochs=2, batch_size=100, seed=7)
+    optimizer = keras.optimizers.Adam(1e-3)
+    for epoch in range(2):
+        order = training.order(len(x), 7, epoch)
+        for first in range(0, len(x), 100):
+            rows = order[first : first + 100]
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(cross_entropy(twin(x[rows], training=True), y[rows]))
+            optimizer.apply_gradients(
+                zip(tape.gradient(loss, twin.trainable_variables), twin.trainable_variables, strict=True)
+            )
+    for a, b in zip(net.get_weights(), twin.get_weights(), strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+
+
+def test_same_seed_same_bits_whatever_happened_before(few):
+    (x, y), _ = few
+    first = models.mlp(seed=1)
+    training.fit(first, x, y, epochs=1)
+    tf.random.normal((3,))  # another user of the global generator
+    second = models.mlp(seed=1)
+    training.fit(second, x, y, epochs=1)
+    other = models.mlp(seed=1)
+    training.fit(other, x, y, epochs=1, seed=1)
+    assert all((a == b).all() for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
+    assert not (first.get_weights()[0] == other.get_weights()[0]).all()
+
+
+def test_stops_by_threshold_or_by_epochs_and_says_so(few):
+    (x, y), _ = few
+    history = training.fit(models.mlp(), x, y, epochs=20, loss_threshold=0.5)
+    assert (
+        history.stopped_by == "threshold"
+        and history.loss[-1] < 0.5 <= history.loss[-2]
+        and len(history.loss) < 20
+    )
+    history = training.fit(models.mlp(), x, y, epochs=2, loss_threshold=1e-9)
+    assert history.stopped_by == "epochs" and len(history.loss) == len(history.accuracy) == 2
+    assert history.loss[1] < history.loss[0] and history.accuracy[1] > history.accuracy[0] > 0.3
+
+
+def test_each_epoch_sees_every_image_once_in_another_order():
+    first, second = training.order(1000, 0, 0), training.order(1000, 0, 1)
+    assert sorted(first) == sorted(second) == list(range(1000)) and (first != second).any()
+    assert (training.order(1000, 0, 0) == first).all() and (training.order(1000, 1, 0) != first).any()
+
+
+def test_adversarial_fit_makes_a_net_that_stands_where_the_plain_one_falls(few):
+    from advlib import pgd
+
+    (x, y), validation = few
+    plain, robust = models.mlp(seed=0), models.mlp(seed=0)
+    training.fit(plain, x, y, epochs=8, batch_size=100)
+    seen = []
+    history = training.adversarial_fit(
+        robust, x, y, eps=0.1, validation=validation, epochs=8, callback=lambda epoch, h: seen.append(epoch)
+    )
+    left = [
+        (
+            models.predict_logits(net, pgd(net, *validation, eps=0.1, steps=20)).argmax(axis=1)
+            == validation[1]
+        ).mean()
+        for net in (plain, robust)
+    ]
+    assert left[1] > left[0] + 0.2
+    scores = [row["pgd20"] for row in history.validation]
+    assert seen == list(range(8)) and scores[history.best_epoch - 1] == max(scores)
+    assert left[1] == pytest.approx(
+        max(scores), abs=1e-9
+    )  # the best epoch's weights are what is left in the model
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"epochs": 0}, "epochs=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"learning_rate": 0}, "learning_rate=0"),
+        ({"loss_threshold": -1}, "loss_threshold=-1"),
+    ],
+)
+def test_bad_options(few, change, words):
+    (x, y), _ = few
+    with pytest.raises(ValueError, match=words):
+        training.fit(models.mlp(), x, y, **change)
+
+
+def test_bad_input(few):
+    (x, y), validation = few
+    with pytest.raises(TypeError, match=r"keras\.Model was expected"):
+        training.fit(lambda x: x, x, y)
+    with pytest.raises(ValueError, match="0 to 9"):
+        training.fit(models.mlp(), x, y + 5)
+    with pytest.raises(ValueError, match=r"eps=8"):
+        training.adversarial_fit(models.mlp(), x, y, eps=8, validation=validation)
+    with pytest.raises(ValueError, match="validation x"):
+        training.adversarial_fit(models.mlp(), x, y, eps=0.1, validation=(x[:0], y[:0]))
