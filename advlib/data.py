@@ -80,12 +80,8 @@ def load(name):
     check_choice(name, "name", SHA256)
     arrays = read(FOLDER / f"{name}.npz", SHA256[name], SHAPES[name])
     images = {key: (arrays[key][..., None] / np.float32(255)) for key in ("x_train", "x_test")}
-    return Dataset(
-        images["x_train"],
-        arrays["y_train"].astype(np.int64),
-        images["x_test"],
-        arrays["y_test"].astype(np.int64),
-    )
+    labels = {key: arrays[key].astype(np.int64) for key in ("y_train", "y_test")}
+    return Dataset(images["x_train"], labels["y_train"], images["x_test"], labels["y_test"])
 
 
 def read(path, sha256, shapes):

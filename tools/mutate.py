@@ -1,0 +1,163 @@
+"""Break the library on purpose and see who notices: python tools/mutate.py [NAME …] [--by notebooks | tests].
+
+Each fault is a small patch of one file, applied to a copy of `advlib`; it must fit exactly once, or the catalogue is out of
+date and the run fails. Then the notebooks (or the unit tests) run against the broken copy, the likeliest first, until one
+fails. A fault that nobody notices survives, and the exit status is 1.
+
+    python tools/mutate.py --list
+    python tools/mutate.py fgsm-sign no-box-clip
+    python tools/mutate.py --by tests
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A realistic mistake: `old` becomes `new` in `file`. lessons, tests: where it is likeliest to be noticed, asked first."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    lessons: tuple
+    tests: tuple
+
+
+PGD, LOOP, NORMS, ROBUST = "attacks/pgd.py", "attacks/_loop.py", "norms.py", "robustness.py"
+FAULTS = [
+    Fault("ascent-sign", PGD, "z + alpha * ball.steepest", "z - alpha * ball.steepest", ("03",), ("attacks",)),
+    Fault("fgsm-sign", "attacks/fgsm.py", "ball, eps, ball.step(eps))", "ball, eps, -ball.step(eps))", ("00", "03"), ("attacks",)),
+    Fault("no-box-clip", NORMS, "tf.clip_by_value(tf.clip_by_value(z, x - eps, x + eps), 0.0, 1.0)", "tf.clip_by_value(z, x - eps, x + eps)", ("03", "04"), ("norms",)),
+    Fault("no-ball-clip", NORMS, "tf.clip_by_value(tf.clip_by_value(z, x - eps, x + eps), 0.0, 1.0)", "tf.clip_by_value(z, 0.0, 1.0)", ("04",), ("norms",)),
+    Fault("ball-around-last-step", PGD, "ball.steepest(gradient, z), x, eps)", "ball.steepest(gradient, z), z, eps)", ("04",), ("attacks",)),
+    Fault("no-random-start", PGD, "elif random_start:", "elif False:", ("04",), ("attacks",)),
+    Fault("same-start-each-restart", PGD, 'group.streams("start", restart)', 'group.streams("start")', ("04",), ("attacks",)),
+    Fault("start-outside-the-box", PGD, "z = ball.project(z + np.stack(delta), group.x, eps).numpy()", "z = z + np.stack(delta)", ("04",), ("attacks",)),
+    Fault("one-step-too-few", PGD, "for _ in range(steps):", "for _ in range(steps - 1):", ("04",), ("attacks",)),
+    Fault("small-default-step", PGD, "ball.step(2.5 * eps / max(steps, 1))", "ball.step(0.25 * eps / max(steps, 1))", ("04",), ("attacks",)),
+    Fault("last-for-best", LOOP, 'if self.keep == "last":', "if True:", ("04",), ("attacks",)),
+    Fault("best-by-loss-alone", LOOP, "better |= ~self.known[i]", "better = (value >= self.best_loss[i]) | ~self.known[i]", ("04",), ("attacks",)),
+    Fault("attacks-the-wrong-ones-too", LOOP, "np.flatnonzero((z.argmax(axis=1) == y[part]) & ~np.isnan(z).any(axis=1))", "np.arange(len(z))", ("05", "03"), ("attacks",)),
+    Fault("target-ignored", LOOP, "if self.target is None else predicted == self.target[i]", "if True else None", ("03", "04"), ("attacks",)),
+    Fault("target-sign", "losses.py", "return -cross_entropy(z, t)", "return cross_entropy(z, t)", ("03",), ("losses",)),
+    Fault("softmax-for-logits", "losses.py", "sparse_softmax_cross_entropy_with_logits(y, z)", "sparse_softmax_cross_entropy_with_logits(y, tf.nn.softmax(z))", ("01", "03"), ("losses",)),
+    Fault("margin-of-the-best", "losses.py", "tf.where(is_y, tf.cast(-float(\"inf\"), z.dtype), z)", "z", ("04",), ("losses",)),
+    Fault("probabilities-accepted", "_checks.py", "raise ProbabilitiesNotLogitsError(", "ProbabilitiesNotLogitsError(", ("05", "03"), ("models",)),
+    Fault("norm-over-the-batch", NORMS, "tf.sqrt(tf.reduce_sum(tf.square(delta), axis=(1, 2, 3), keepdims=True))", "tf.sqrt(tf.reduce_sum(tf.square(delta), keepdims=True))", ("03", "04"), ("norms",)),
+    Fault("l2-clip-after-ball", NORMS, "for _ in range(10):", "for _ in range(0):", ("04",), ("norms",)),
+    Fault("noise-one-sided", "noise.py", "rng.uniform(-1, 1, shape)", "rng.uniform(0, 1, shape)", ("02",), ("noise",)),
+    Fault("noise-unclipped", "noise.py", "np.clip(x + np.float32(strength) * noise, 0, 1)", "x + np.float32(strength) * noise", ("02",), ("noise",)),
+    Fault("seed-ignored", LOOP, "key=repr((seed, *purpose))", "key=repr(purpose)", ("02", "04"), ("noise",)),
+    Fault("threshold-never-reached", "training.py", "history.loss[-1] < threshold", "history.loss[-1] < 0", ("01",), ("training",)),
+    Fault("order-not-shuffled", "training.py", "np.random.default_rng([seed, epoch]).permutation(n)", "np.arange(n)", ("01",), ("training",)),
+    Fault("pixels-by-256", "data.py", "/ np.float32(255)", "/ np.float32(256)", ("00",), ("data",)),
+    Fault("train-for-test", "data.py", 'images["x_test"], labels["y_test"]', 'images["x_train"], labels["y_train"]', ("00",), ("data",)),
+]  # fmt: skip
+
+
+def broken_copy(fault, folder):
+    """A copy of advlib with the fault, in `folder`. SystemExit where the patch does not fit exactly once."""
+    copy = folder / "advlib"
+    if not copy.exists():  # data and weights are linked, not copied
+        shutil.copytree(ROOT / "advlib", copy, ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
+        for array in (ROOT / "advlib").rglob("*.npz"):
+            (copy / array.relative_to(ROOT / "advlib")).symlink_to(array)
+    path = copy / fault.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(fault.old) != 1:
+        raise SystemExit(
+            f"{fault.name}: the patch fits {text.count(fault.old)} times in {fault.file}; once was expected: {fault.old!r}"
+        )
+    path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+
+
+def likeliest_first(fault, by):
+    if by == "notebooks":
+        files = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+        first = [f for n in fault.lessons for f in files if f.name.startswith(n)]
+    else:
+        files = sorted((ROOT / "tests").glob("test_*.py"))
+        files = [
+            f
+            for f in files
+            if f.stem not in ("test_setup", "test_browser", "test_notebooks", "test_nbplugin", "test_check")
+        ]
+        first = [f for n in fault.tests for f in files if f.stem == f"test_{n}"]
+    return first + [f for f in files if f not in first]
+
+
+def who_notices(fault, by):
+    """The first file that fails against the broken library, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        broken_copy(fault, Path(folder))
+        environment = {**os.environ, "PYTHONPATH": folder, "ADVLIB_PROGRESS": "0"}
+        for file in likeliest_first(fault, by):
+            options = (
+                ["-p", "advlib.nbplugin", "--nbval"]
+                if by == "notebooks"
+                else ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
+            )
+            # away from the repository: there, `advlib` would be the sound one
+            command = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-x",
+                "-q",
+                "-p",
+                "no:cacheprovider",
+                *options,
+                str(file),
+            ]
+            result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+            if result.returncode == 1:
+                return file.name
+            if result.returncode:
+                raise SystemExit(
+                    f"{fault.name}: pytest could not run {file.name}:\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
+                )
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="faults to try; all of them if none is named")
+    parser.add_argument("--by", choices=("notebooks", "tests"), default="notebooks")
+    parser.add_argument("--list", action="store_true", help="only list the faults, and see that each fits")
+    arguments = parser.parse_args()
+    known = {fault.name: fault for fault in FAULTS}
+    unknown = set(arguments.names) - set(known)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
+    chosen = [known[name] for name in arguments.names] or FAULTS
+    survivors = []
+    for fault in chosen:
+        if arguments.list:
+            with tempfile.TemporaryDirectory() as folder:
+                broken_copy(fault, Path(folder))
+            print(f"{fault.name:28} {fault.file}")
+            continue
+        began = time.perf_counter()
+        noticed = who_notices(fault, arguments.by)
+        print(f"{fault.name:28} {noticed or 'SURVIVES':32} {time.perf_counter() - began:5.0f} s", flush=True)
+        survivors += [] if noticed else [fault.name]
+    if not arguments.list:
+        print(f"{len(chosen) - len(survivors)} of {len(chosen)} faults noticed by the {arguments.by}")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
