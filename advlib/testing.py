@@ -13,14 +13,7 @@ from advlib import norms
 from advlib._tensorflow import keras
 from advlib.attacks._loop import stream
 from advlib.models import predict_logits
-
-# Room for rounding to float32, by norm (L1 sums many roundings).
-TOLERANCE = {
-    "linf": lambda eps: 1e-6,
-    "l2": lambda eps: 1e-5 * max(1, eps),
-    "l1": lambda eps: 1e-4 * max(1, eps),
-    "l0": lambda eps: 0,
-}
+from advlib.robustness import tolerance
 
 
 class AttackError(AssertionError):
@@ -94,7 +87,7 @@ def check_attack(attack, *, eps, norm="linf", model=None, x=None, y=None, raises
         size = float(np.max(ball.size(x_adv - x))) if finite else np.inf
         rule(
             f"inside the {ball.label} ball",
-            size <= eps + TOLERANCE[ball.name](eps),
+            size <= eps + tolerance(ball.name, eps),
             f"largest size {size:.7g}, ε = {eps:g}",
         )
         rule(

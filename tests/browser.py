@@ -79,14 +79,17 @@ def find_chromium():
 
 
 def end(process):
-    """End a process and every process that it started, whatever groups and sessions these are in."""
+    """End a process and all that it started, whatever groups and sessions these are in: first politely."""
+    tree = []
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process.pid)
         tree = [*parent.children(recursive=True), parent]
-        for member in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        psutil.wait_procs(tree, timeout=10)
+        parent.terminate()
+    _, alive = psutil.wait_procs(tree, timeout=10)
+    for member in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    psutil.wait_procs(alive, timeout=10)
     process.wait(timeout=10)
 
 
@@ -149,7 +152,9 @@ class Page:
             try:
                 message = json.loads(self._socket.recv())
             except websocket.WebSocketTimeoutException:
-                raise BrowserError(f"Chromium did not answer {method} within 30 s{self._last_lines()}") from None
+                raise BrowserError(
+                    f"Chromium did not answer {method} within 30 s{self._last_lines()}"
+                ) from None
             if message.get("id") == self._number:
                 if "error" in message:
                     raise NotNow(f"{method}: {message['error']['message']}")

@@ -13,6 +13,7 @@ from advlib import losses, models, norms
 from advlib._tensorflow import keras, tf
 from advlib.attacks import _loop, bim, fgsm, mi_fgsm, pgd
 from advlib.noise import best_of
+from advlib.robustness import tolerance
 from advlib.testing import check_attack, toy
 from tests.conftest import affine
 
@@ -75,8 +76,7 @@ def test_inside_ball_and_box(a, norm, share, small_net, images):
     eps = norms.get(norm).largest(x.shape[1:]) if share == "box" else share * EPS[norm]
     x_adv = attack(a, small_net, x, y, norm, eps=eps)
     assert x_adv.dtype == np.float32 and x_adv.min() >= 0 and x_adv.max() <= 1
-    tolerance = {"linf": 1e-6, "l2": 1e-5 * max(1, eps), "l1": 1e-4 * max(1, eps), "l0": 0}[norm]
-    assert norms.get(norm).size(x_adv - x).numpy().max() <= eps + tolerance
+    assert norms.get(norm).size(x_adv - x).numpy().max() <= eps + tolerance(norm, eps)
     if eps == 0:
         assert (x_adv == x).all()
 
