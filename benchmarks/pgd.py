@@ -35,6 +35,7 @@ import advlib  # noqa: E402
 from advlib import data, losses, models  # noqa: E402
 from advlib._tensorflow import keras, tf  # noqa: E402
 
+# before the first tensor: importing advlib makes none
 tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
 tf.config.threading.set_inter_op_parallelism_threads(arguments.threads)
 EPS, STEPS, ALPHA, BATCH = 0.3, 40, 0.01, 128

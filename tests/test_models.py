@@ -175,8 +175,9 @@ def test_another_backend_is_refused():
     assert result.returncode and "KERAS_BACKEND=jax: advlib takes gradients with TensorFlow" in result.stderr
 
 
-def test_importing_tensorflow_prints_nothing():
-    code = "import advlib; advlib.models.mlp()"
+def test_importing_tensorflow_prints_nothing_and_leaves_its_settings_open():
+    code = "import advlib; advlib.models; import tensorflow as tf; tf.config.threading.set_intra_op_parallelism_threads(1)"
+    code += "; advlib.models.mlp()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == result.stderr == ""
 
