@@ -57,6 +57,9 @@ OPTIONS = (
 )
 
 
+ANSWER = 60  # seconds for one command; a busy machine is slow, not broken
+
+
 class BrowserError(AssertionError):
     """A page did not do what was expected of it; the message ends with what it said last."""
 
@@ -126,7 +129,9 @@ def debugger_url(process, profile, log, seconds=30):
             return next(t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page")
         time.sleep(0.1)
     last = Path(log).read_text(errors="replace")[-2000:]
-    raise BrowserError(f"Chromium did not start within {seconds} s (status {process.poll()}):\n{last}")
+    ended = process.poll()
+    when = f"in {seconds} s" if ended is None else f"but ended with status {ended}"
+    raise BrowserError(f"Chromium took no connection {when}; its last lines:\n{last}")
 
 
 class Page:
@@ -137,7 +142,7 @@ class Page:
         self.console, self.errors, self.requests = [], [], []
         self._folder, self._number = folder, 0
         # Chromium refuses commands that seem to come from a web page.
-        self._socket = websocket.create_connection(url, timeout=30, suppress_origin=True)
+        self._socket = websocket.create_connection(url, timeout=ANSWER, suppress_origin=True)
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
 
@@ -153,7 +158,7 @@ class Page:
                 message = json.loads(self._socket.recv())
             except websocket.WebSocketTimeoutException:
                 raise BrowserError(
-                    f"Chromium did not answer {method} within 30 s{self._last_lines()}"
+                    f"Chromium did not answer {method} in {ANSWER} s{self._last_lines()}"
                 ) from None
             if message.get("id") == self._number:
                 if "error" in message:
@@ -188,6 +193,7 @@ class Page:
 
     def fail(self, problem):
         """Raise an error that says `problem`, the console's last lines, and where a picture of the page is."""
+        __tracebackhide__ = True
         picture = self._folder / "failure.png"
         with contextlib.suppress(NotNow, BrowserError):
             self.screenshot(picture)
@@ -201,6 +207,7 @@ class Page:
 
     def evaluate(self, expression):
         """The value of a JavaScript expression (a promise is waited for); it must be fit for JSON."""
+        __tracebackhide__ = True
         options = {"awaitPromise": True, "returnByValue": True}
         answer = self.send("Runtime.evaluate", expression=expression, **options)
         if "exceptionDetails" in answer:
@@ -209,6 +216,7 @@ class Page:
 
     def wait_for(self, expression, what, seconds=30):
         """Wait until a JavaScript expression is true, and return its value; `what` names it in the error."""
+        __tracebackhide__ = True
         until = time.monotonic() + seconds
         while True:
             with contextlib.suppress(NotNow):
@@ -221,6 +229,7 @@ class Page:
 
     def click(self, selector, text="", seconds=30):
         """Click, as a mouse does, on the first element of a CSS selector with this text that nothing covers."""
+        __tracebackhide__ = True
         point = f"""(() => {{
             for (const element of document.querySelectorAll({json.dumps(selector)})) {{
                 const box = element.getBoundingClientRect();
