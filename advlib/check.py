@@ -60,7 +60,7 @@ def check(claim, condition, *, expected=None, got=None, tolerance=None, cause=No
         got = values if got is None else got
     details = {"expected": expected, "got": got, "tolerance": tolerance, "likely cause": cause}
     lines = [f"  {name:<12}  {_summary(text)}" for name, text in details.items() if text is not None]
-    raise CheckFailed("\n".join([claim, *lines]))
+    raise CheckFailed("\n".join([f"not true: {claim}", *lines]))
 
 
 def approx(value, unit="", *, of=None, digits=None):

@@ -21,7 +21,7 @@ def test_a_true_claim_prints_one_line(capsys, true):
 
 @pytest.mark.parametrize("false", [False, np.False_, np.array(False)])
 def test_a_false_claim_raises_and_prints_nothing(capsys, false):
-    with pytest.raises(CheckFailed, match=r"^PGD stays in the ball"):
+    with pytest.raises(CheckFailed, match=r"^not true: PGD stays in the ball"):
         check("PGD stays in the ball", false)
     assert capsys.readouterr().out == ""
     assert issubclass(CheckFailed, AssertionError)
@@ -69,7 +69,7 @@ def test_a_failure_shows_the_condition_and_the_values_in_it():
     with pytest.raises(CheckFailed) as failure:
         check("é: PGD leaves fewer", left["PGD"] < left["FGSM"] and bool((x <= 1).all()), cause="weak steps")
     assert str(failure.value).split("\n") == [
-        "é: PGD leaves fewer",
+        "not true: é: PGD leaves fewer",
         "  expected      left['PGD'] < left['FGSM'] and bool((x <= 1).all())",
         "  got           left = {'FGSM': 412, 'PGD': 436}, x = array (3, 4) float32, 0.0 to 1.0",
         "  likely cause  weak steps",
@@ -113,7 +113,7 @@ def test_a_failure_computes_nothing_again():
 
 
 def test_a_failure_without_source_still_raises_the_claim():
-    with pytest.raises(CheckFailed, match=r"^a claim$"):
+    with pytest.raises(CheckFailed, match=r"^not true: a claim$"):
         exec("check('a claim', False)", {"check": check})
 
 

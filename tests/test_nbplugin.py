@@ -269,7 +269,7 @@ def test_a_difference_is_reported_in_full(outcomes):
 def test_a_failed_check_is_reported_in_full(outcomes):
     message = outcomes["raises", 2][1]
     for part in (
-        "raises.ipynb, cell [3]: CheckFailed: few are left",
+        "raises.ipynb, cell [3]: CheckFailed: not true: few are left",
         "expected      left < 5",
         "got           left = 9",
         "likely cause  weak steps",
