@@ -47,7 +47,7 @@ FAULTS = [
     Fault("one-step-too-few", PGD, "for _ in range(steps):", "for _ in range(steps - 1):", ("04",), ("attacks",)),
     Fault("small-default-step", PGD, "ball.step(2.5 * eps / max(steps, 1))", "ball.step(0.25 * eps / max(steps, 1))", ("04",), ("attacks",)),
     Fault("last-for-best", LOOP, 'if self.keep == "last":', "if True:", ("04",), ("attacks",)),
-    Fault("best-by-loss-alone", LOOP, "better |= ~self.known[i]", "better = (value >= self.best_loss[i]) | ~self.known[i]", ("04",), ("attacks",)),
+    Fault("best-by-loss-alone", LOOP, "(broken & ~self.broken[i]) | as_good | ~self.known[i]", "(value >= self.best_loss[i]) | ~self.known[i]", ("04",), ("attacks",)),
     Fault("attacks-the-wrong-ones-too", LOOP, "np.flatnonzero((z.argmax(axis=1) == y[part]) & ~np.isnan(z).any(axis=1))", "np.arange(len(z))", ("05", "03"), ("attacks",)),
     Fault("target-ignored", LOOP, "if self.target is None else predicted == self.target[i]", "if True else None", ("03", "04"), ("attacks",)),
     Fault("target-sign", "losses.py", "return -cross_entropy(z, t)", "return cross_entropy(z, t)", ("03",), ("losses",)),

@@ -124,9 +124,9 @@ class Group:
         step = self.oracle.step(update, ball, self.loss, self.constants, z, scalars, state)
         seen = []
         for rows, n in self.oracle.batches(self.standing, backward=True):
-            value, logits, *moved = (part.numpy() for part in step(rows, z, state))
-            i = rows[:n]
-            keep = self._remember(z, i, value[:n], logits[:n], seen)
+            points, i = z[rows], rows[:n]
+            value, logits, *moved = (part.numpy() for part in step(rows, points, [s[rows] for s in state]))
+            keep = self._remember(points[:n], i, value[:n], logits[:n], seen)
             for whole, part in zip((z, *state), moved, strict=True):
                 whole[i[keep]] = part[:n][keep]
         self._go_on(seen)
@@ -134,17 +134,17 @@ class Group:
 
     def look(self, z):
         """Evaluate z, remember what is best."""
-        i, seen = self.standing, []
+        i, points, seen = self.standing, z[self.standing], []
         if i.size:
-            logits = self.oracle.logits(z[i])
+            logits = self.oracle.logits(points)
             target = None if self.target is None else self.target[i]
             value = _loss(self.loss)(
                 tf.constant(logits), self.y[i], target, tf.constant(self.z_clean[i])
             ).numpy()
-            self._remember(z, i, value, logits, seen)
+            self._remember(points, i, value, logits, seen)
         self._go_on(seen)
 
-    def _remember(self, z, i, value, logits, seen):
+    def _remember(self, points, i, value, logits, seen):
         """Keep the points of images `i` that are better than what is known; say which images to go on with."""
         predicted = logits.argmax(axis=1)
         broken = predicted != self.y[i] if self.target is None else predicted == self.target[i]
@@ -152,26 +152,20 @@ class Group:
         if self.step or self.candidate:
             if self.keep == "last":
                 better = np.full(len(i), True)
-            else:  # an adversarial point beats any other; then the larger loss, then (a small loss rounds to 0) the later point
-                better = (broken & ~self.broken[i]) | (
-                    (broken == self.broken[i]) & (value >= self.best_loss[i])
-                )
-                better |= ~self.known[i]
+            else:  # an adversarial point beats any other; then the larger loss; then, as a small loss rounds to 0, the later
+                as_good = (broken == self.broken[i]) & (value >= self.best_loss[i])
+                better = (broken & ~self.broken[i]) | as_good | ~self.known[i]
             j = i[better]
-            self.best[j], self.best_loss[j], self.broken[j], self.known[j] = (
-                z[j],
-                value[better],
-                broken[better],
-                True,
-            )
+            self.best[j], self.best_loss[j] = points[better], value[better]
+            self.broken[j], self.known[j] = broken[better], True
         keep = ~broken if self.early_stop else np.full(len(i), True)
-        seen.append((i, keep, value, broken, z[i] if self.callback else None))
+        seen.append((i, keep, value, broken, points if self.callback else None))
         return keep
 
     def _go_on(self, seen):
         """Tell the callback what a whole step saw; drop the images that are broken."""
         if seen:
-            i, keep, value, broken, *_ = (np.concatenate(part) for part in list(zip(*seen, strict=True))[:4])
+            i, keep, value, broken = (np.concatenate(part) for part in list(zip(*seen, strict=True))[:4])
             if self.callback is not None:
                 points = np.concatenate([part[4] for part in seen])
                 self.callback(Trace(self.restart, self.step, self.index[i], value, broken, points))
@@ -222,7 +216,7 @@ class Oracle:
         )
 
     def step(self, update, ball, loss, constants, z, scalars, state):
-        """A function (rows, z, state) → loss, logits and the points moved by `update`, with their state, of one batch.
+        """A function (rows, points, state) → loss, logits and the points moved by `update`, with their state, of one batch.
 
         constants: what stays the same from step to step, tensors (x, y, z_clean) or (x, y, z_clean, target)."""
 
@@ -256,8 +250,8 @@ class Oracle:
         signature = (tf.TensorSpec([self.batch_size], tf.int64), batch, [batch] * len(state), *rest)
         step = self._compiled((update, ball, loss, len(constants), len(scalars)), build, signature)
         scalars = [tf.constant(s, tf.float32) for s in scalars]
-        return lambda rows, z, state: step(
-            rows, tf.constant(z[rows]), [tf.constant(s[rows]) for s in state], constants, scalars
+        return lambda rows, points, state: step(
+            rows, tf.constant(points), list(map(tf.constant, state)), constants, scalars
         )
 
     def batches(self, index, backward=False):
