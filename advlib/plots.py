@@ -293,7 +293,7 @@ def confusion(y, predicted, *, classes=None, title=None):
     names = [_class(i, classes) for i in range(k)]
     _, (ax, beside) = plt.subplots(1, 2, figsize=(9.5, 4.8), width_ratios=(1.55, 1))
     wrong = np.where(np.eye(k, dtype=bool), 0, counts)
-    ax.imshow(wrong, cmap="Oranges", vmin=0, vmax=max(wrong.max(), 1) * 1.25)
+    ax.imshow(wrong, cmap="Oranges", vmin=0, vmax=max(wrong.max(), 1) * 1.6)
     for i, j in np.argwhere(counts):
         ax.text(
             j,
