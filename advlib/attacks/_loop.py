@@ -251,7 +251,7 @@ class Oracle:
         step = self._compiled((update, ball, loss, len(constants), len(scalars)), build, signature)
         scalars = [tf.constant(s, tf.float32) for s in scalars]
         return lambda rows, points, state: step(
-            rows, tf.constant(points), list(map(tf.constant, state)), constants, scalars
+            tf.constant(rows), tf.constant(points), list(map(tf.constant, state)), constants, scalars
         )
 
     def batches(self, index, backward=False):
@@ -270,7 +270,9 @@ class Oracle:
         key = (key, str(signature))
         if key not in known:
             # Through a weak reference: a strong one, held by the cache, would keep every model alive for ever.
-            known[key] = tf.function(build(self._call(weakref.ref(self.model))), input_signature=signature)
+            compiled = tf.function(build(self._call(weakref.ref(self.model))), input_signature=signature)
+            # The concrete function, as the bookkeeping of a tf.function costs a millisecond a call, a fifth of a batch.
+            known[key] = compiled.get_concrete_function()
         return known[key]
 
     def _call(self, reference=None):
