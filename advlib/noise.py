@@ -6,7 +6,6 @@ the noise.
 
 import numpy as np
 
-from advlib import norms
 from advlib._checks import check_choice, check_images, check_number
 from advlib.attacks._loop import run, stream
 
@@ -73,7 +72,7 @@ def best_of(model, x, y, *, eps, draws=1000, kind="uniform", seed=0, batch_size=
                 z[i] += np.float32(eps) * draw(rngs[i], z[i].shape)
             group.look(np.clip(z, 0, 1))
 
-    return run(best_of, model, x, y, eps=eps, norm=norms.get("linf"), batch_size=batch_size, seed=seed)
+    return run(best_of, model, x, y, eps=eps, norm="linf", batch_size=batch_size, seed=seed, gradient=False)
 
 
 # Noise of strength 1, for one image.

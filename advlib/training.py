@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from advlib import norms
 from advlib._checks import check_images, check_labels, check_number
 from advlib._tensorflow import keras, tf
-from advlib.attacks._loop import quiet
+from advlib.attacks._loop import At, quiet
 from advlib.attacks.pgd import ascent_step, pgd
 from advlib.losses import cross_entropy
 from advlib.models import predict_logits
@@ -119,7 +119,7 @@ def adversarial_fit(
             with tf.GradientTape() as tape:
                 tape.watch(z)
                 loss = tf.reduce_sum(cross_entropy(model(z, training=False), y))
-            (z,) = ascent_step(ball, z, x, tape.gradient(loss, z), eps, alpha)
+            (z,) = ascent_step(ball, At(z, x, tape.gradient(loss, z)), eps, alpha)
         with tf.GradientTape() as tape:
             logits = model(z, training=True)
             loss = tf.reduce_mean(cross_entropy(logits, y))

@@ -1,6 +1,7 @@
 """Every attack of one list against the rules its capabilities call for; each attack's own equations; the loop they share."""
 
 import copy
+import inspect
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -25,9 +26,12 @@ class Attack:
     call: object
     norms: tuple = ("linf", "l2", "l1", "l0")
     gradient: bool = True
-    targeted: bool = True
-    iterative: bool = True
-    reaches: tuple = ()  # norms in which it finds the optimum of a linear model, to 1 %
+    targeted: bool = True  # takes y_target
+    minimal: bool = False  # the smallest perturbation, without a budget
+    iterative: bool = True  # follows `keep`, `early_stop` and `step_size`
+    reaches: tuple = ()  # norms in which it finds the optimum (or the distance) of a linear model, to 1 %
+    grows: bool = True  # strong enough to break more at a larger budget, and all at half the range
+    options: tuple = ()  # so that a test takes seconds: (("steps", 20),)
 
     @property
     def name(self):
@@ -39,19 +43,32 @@ ATTACKS = [
     Attack(bim, reaches=("linf", "l2", "l0")),
     Attack(pgd, reaches=("linf", "l2", "l0")),
     Attack(mi_fgsm, reaches=("linf", "l2", "l0")),
-    Attack(best_of, norms=("linf",), gradient=False, targeted=False, iterative=False),
+    Attack(
+        best_of,
+        norms=("linf",),
+        gradient=False,
+        targeted=False,
+        iterative=False,
+        grows=False,
+        options=(("draws", 20),),
+    ),
 ]
 EPS = {"linf": 0.1, "l2": 1.5, "l1": 10.0, "l0": 8.0}
 CASES = [pytest.param(a, norm, id=f"{a.name}-{norm}") for a in ATTACKS for norm in a.norms]
-GRADIENT = [pytest.param(a, norm, id=f"{a.name}-{norm}") for a in ATTACKS if a.gradient for norm in a.norms]
+BUDGET = [pytest.param(a, norm, id=f"{a.name}-{norm}") for a in ATTACKS if not a.minimal for norm in a.norms]
+MINIMAL = [pytest.param(a, norm, id=f"{a.name}-{norm}") for a in ATTACKS if a.minimal for norm in a.norms]
 
 
-def attack(a, model, x, y, norm="linf", **options):
-    options = {"eps": EPS[norm], **options}
-    if a.name != "best_of":
-        options["norm"] = norm
+def attack(a, model, x, y, norm=None, **options):
+    """The attack in `norm`, with the list's options; a budget where it takes one."""
+    norm = norm or a.norms[0]
+    options = {**dict(a.options), **options}
+    if a.minimal:
+        options.pop("eps", None)
     else:
-        options.setdefault("draws", 20)
+        options.setdefault("eps", EPS[norm])
+    if "norm" in inspect.signature(a.call).parameters:
+        options["norm"] = norm
     return a.call(model, x, y, **options)
 
 
@@ -62,13 +79,13 @@ def right(model, x, y):
 # ---- rules for all
 
 
-@pytest.mark.parametrize(("a", "norm"), CASES)
+@pytest.mark.parametrize(("a", "norm"), BUDGET)
 def test_check_attack(a, norm):
-    options = {"draws": 60} if a.name == "best_of" else {}
+    options = {"draws": 60} if a.name == "best_of" else dict(a.options)
     check_attack(a.call, eps=0.2 * EPS[norm], norm=norm, **options)
 
 
-@pytest.mark.parametrize(("a", "norm"), CASES)
+@pytest.mark.parametrize(("a", "norm"), BUDGET)
 @pytest.mark.parametrize("share", [0, 0.003, 1, "box"])
 def test_inside_ball_and_box(a, norm, share, small_net, images):
     """All-black and all-white images are among these, and a budget of the whole box."""
@@ -82,7 +99,9 @@ def test_inside_ball_and_box(a, norm, share, small_net, images):
 
 
 @pytest.mark.parametrize(
-    ("a", "norm"), [(a, n) for a in ATTACKS for n in a.reaches], ids=lambda v: getattr(v, "name", v)
+    ("a", "norm"),
+    [(a, n) for a in ATTACKS if not a.minimal for n in a.reaches],
+    ids=lambda v: getattr(v, "name", v),
 )
 def test_spends_the_budget(a, norm, small_net, images):
     """A budget that no result comes near would pass every bound. With steps of ε, the last point is on the surface."""
@@ -152,11 +171,13 @@ def test_grey_at_half_the_range(a, mnist_test):
     """At ε = 0.5 every image can become the same grey: no attack that needs fewer pixels than that may need more."""
     x, y = mnist_test[0][:100], mnist_test[1][:100]
     net = models.load("mnist-mlp")
-    if a.gradient:
+    if a.grows and not a.minimal and "linf" in a.norms:
         assert right(net, attack(a, net, x, y, eps=0.5), y).mean() <= 0.12
 
 
-@pytest.mark.parametrize("a", [a for a in ATTACKS if a.gradient], ids=lambda a: a.name)
+@pytest.mark.parametrize(
+    "a", [a for a in ATTACKS if a.grows and not a.minimal and "linf" in a.norms], ids=lambda a: a.name
+)
 def test_larger_budgets_break_more(a, mnist_test):
     x, y = mnist_test[0][:200], mnist_test[1][:200]
     net = models.load("mnist-cnn")
@@ -184,7 +205,8 @@ def optimum(norm, w, x, eps):
 
 
 @pytest.mark.parametrize(
-    ("a", "norm"), [pytest.param(a, n, id=f"{a.name}-{n}") for a in ATTACKS for n in a.reaches]
+    ("a", "norm"),
+    [pytest.param(a, n, id=f"{a.name}-{n}") for a in ATTACKS if not a.minimal for n in a.reaches],
 )
 def test_reaches_the_optimum_of_a_linear_model(a, norm):
     rng = np.random.default_rng(5)
@@ -215,7 +237,47 @@ def test_l1_pgd_reaches_it_with_steps_on_one_pixel():
     assert gain == pytest.approx(np.full(20, 0.3 * np.abs(w).max()), rel=0.01)
 
 
-@pytest.mark.parametrize("a", [a for a in ATTACKS if a.gradient], ids=lambda a: a.name)
+@pytest.mark.parametrize(("a", "norm"), MINIMAL)
+def test_a_minimal_attack_returns_an_adversarial_point_or_x(a, norm, small_net, images):
+    x, y = images
+    x_adv = attack(a, small_net, x, y, norm)
+    assert x_adv.dtype == np.float32 and x_adv.min() >= 0 and x_adv.max() <= 1
+    moved = (x_adv != x).any(axis=(1, 2, 3))
+    assert not moved[~right(small_net, x, y)].any()
+    assert (right(small_net, x_adv, y) == (right(small_net, x, y) & ~moved)).all()
+    assert moved.sum() > 0.9 * right(small_net, x, y).sum()
+
+
+@pytest.mark.parametrize(
+    ("a", "norm"), [pytest.param(a, n, id=f"{a.name}-{n}") for a in ATTACKS if a.minimal for n in a.reaches]
+)
+def test_reaches_the_distance_of_a_linear_model(a, norm):
+    """min_j |z_y − z_j| / ‖w_y − w_j‖ in the dual norm, where the box does not bind; in L1, where one pixel alone would have
+    to leave the box, the pixels of the steepest slope one after the other, each to its wall. Five classes."""
+    rng = np.random.default_rng(3)
+    w = rng.normal(size=(64, 5))
+    x = rng.uniform(0.4, 0.6, (20, 8, 8, 1)).astype(np.float32)
+    net = affine(w, np.zeros(5), (8, 8, 1))
+    z = models.predict_logits(net, x)
+    y = z.argmax(axis=1)
+
+    def distance(image, label, other):
+        slope, gap = w[:, other] - w[:, label], float(z[image, label] - z[image, other])
+        if norm != "l1":
+            return gap / np.linalg.norm(slope, {"linf": 1, "l2": 2}[norm])
+        order = np.argsort(-np.abs(slope))
+        room = np.where(slope > 0, 1 - x[image].ravel(), x[image].ravel())[order]
+        gained = np.concatenate([[0], np.cumsum(np.abs(slope)[order] * room)])
+        return np.interp(gap, gained, np.concatenate([[0], np.cumsum(room)]))
+
+    exact = np.array([min(distance(i, y[i], k) for k in range(5) if k != y[i]) for i in range(20)])
+    found = norms.get(norm).size(attack(a, net, x, y, norm) - x).numpy()
+    assert found == pytest.approx(exact, rel=0.025 if a.name == "deepfool" else 0.01)
+
+
+@pytest.mark.parametrize(
+    "a", [a for a in ATTACKS if a.gradient and a.targeted and not a.minimal], ids=lambda a: a.name
+)
 def test_targeted_moves_to_the_target_and_untargeted_away(a, mnist_test):
     x, y = mnist_test[0][:100], mnist_test[1][:100]
     net = models.load("mnist-mlp")
@@ -334,8 +396,8 @@ def test_keep_best_prefers_what_breaks_over_what_costs_most():
         False,
         None,
     )
-    group.step, group.candidate = 1, True
-    group.best, group.best_loss, group.broken, group.known = (
+    group.step, group.candidate, group.smallest = 1, True, None
+    group.best, group.best_value, group.broken, group.known = (
         np.zeros((1, 1)),
         np.array([-np.inf]),
         np.array([False]),
@@ -347,7 +409,7 @@ def test_keep_best_prefers_what_breaks_over_what_costs_most():
         (3.0, [0.0, 2.0], 0.7),
         (4.0, [0.0, 3.0], 0.6),
     ):
-        group._remember(np.array([[point]]), np.array([0]), np.array([loss]), np.array([logits]), [])
+        group._remember(np.array([[point]]), np.array([0]), np.array([loss]), np.array([logits]), None, [])
     assert group.best[0, 0] == 3.0 and group.broken[0]
 
 
@@ -552,12 +614,24 @@ def bad_inputs():
     }
 
 
-@pytest.mark.parametrize("case", bad_inputs())
-@pytest.mark.parametrize("a", [a for a in ATTACKS if a.gradient], ids=lambda a: a.name)
+def bad_calls():
+    for a in ATTACKS:
+        taken = inspect.signature(a.call).parameters
+        for case, (_, _, options, _, _) in bad_inputs().items():
+            if a.name != "best_of" and all(word in taken for word in options):
+                yield pytest.param(a, case, id=f"{a.name}-{case}")
+
+
+@pytest.mark.parametrize(("a", "case"), bad_calls())
 def test_bad_input_is_named(a, case, small_net):
     x, y, options, error, words = bad_inputs()[case]
+    taken = inspect.signature(a.call).parameters
+    if "eps" in taken and not a.minimal:
+        options = {"eps": EPS[a.norms[0]], **options}
+    if "norm" in taken and "norm" not in options:
+        options["norm"] = a.norms[0]
     with pytest.raises(error, match=r"(?s)" + words) as caught:
-        a.call(small_net, x, y, **{"eps": 0.1, **options})
+        a.call(small_net, x, y, **options)
     assert "expected" in str(caught.value) and "for example" in str(caught.value)
 
 

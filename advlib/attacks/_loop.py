@@ -8,10 +8,14 @@ remembers the best one of each image and leaves out the images that are broken:
         group.begin()
         z = group.x.copy()
         for _ in range(steps):
-            z = group.ascend(z, step, ball, eps, alpha)     # evaluate z, then move the standing images by `step`
-        group.look(z)
+            z = group.ascend(z, update, ball, eps, alpha)   # evaluate z, then move the standing images by `update`
+        group.look(z)                                       # evaluate z
 
     return run(attack, model, x, y, ...)
+
+An update rule is a function (ball, at, *scalars, *state) → (z, *state), compiled together with the gradient; `at` is an
+`At`. An attack without gradients asks `group.query(points, i)` instead. With `smallest=True` the best point is the
+adversarial one of smallest norm (a minimal-norm attack), else the one of largest loss (a budget attack).
 """
 
 import hashlib
@@ -27,6 +31,7 @@ from tqdm.auto import tqdm
 from advlib import norms
 from advlib._checks import check_choice, check_images, check_labels, check_logits, check_number, check_target
 from advlib._tensorflow import keras, tf
+from advlib.attacks.black_box import BlackBox, NoGradientError
 from advlib.losses import ATTACK_LOSSES
 
 # Images attacked together: enough that a tail of padding costs little, few enough that memory stays flat.
@@ -37,23 +42,41 @@ class Trace(NamedTuple):
     """What a callback is told at each step, for the images still under attack."""
 
     restart: int
-    step: int  # the number of gradient steps behind these points
+    step: int  # the number of steps behind these points
     index: np.ndarray  # positions in x, (n,)
     loss: np.ndarray  # the attack's loss at these points, (n,)
     broken: np.ndarray  # the attack's goal is reached at these points, (n,) bool
     x_adv: np.ndarray  # the points, (n, H, W, C)
+    queries: np.ndarray  # forward passes spent on each of these images so far, (n,)
+
+
+class At(NamedTuple):
+    """Where an update rule finds a batch of images, and what the model says there; all tensors."""
+
+    z: object  # the points, (B, H, W, C)
+    x: object  # the originals
+    gradient: object  # of the loss in z, (B, H, W, C); of all logits, (B, K, H, W, C), for a rule with `jacobian = True`
+    y: object = None  # true labels, (B,)
+    aim: object = None  # the class the loss heads for, (B,), or None
+    loss: object = None  # (B,)
+    logits: object = None  # (B, K)
+    broken: object = None  # the attack's goal is reached at z, (B,) bool
 
 
 def run(
-    attack, model, x, y, *, eps=None, norm=None, y_target=None, loss="ce", batch_size=128, seed=0, **options
-):
-    """Check the input, attack the images the model gets right in groups, and return x_adv; the others come back as they are."""
+    attack, model, x, y, *, eps=None, norm=None, y_target=None, loss="ce", batch_size=128, seed=0, smallest=False,
+    gradient=True, **options,
+):  # fmt: skip
+    """Check the input, attack the images the model gets right in groups, and return x_adv; the others come back as they are.
+
+    smallest: a minimal-norm attack in `norm`, without a budget. gradient: whether the attack may take one."""
     x = check_images(x)
-    if norm is not None:
-        eps = norms.get(norm).check_eps(eps, x.shape[1:])
+    ball = None if norm is None else norms.get(norm)
+    if ball is not None and not smallest:
+        eps = ball.check_eps(eps, x.shape[1:])
     callable(loss) or check_choice(loss, "loss", ATTACK_LOSSES)
     check_number(seed, "seed", low=0, integer=True, example=0)
-    oracle = Oracle(model, batch_size)
+    oracle = Oracle(model, batch_size, gradient)
     y = check_labels(y, len(x))
     x_adv = x.copy()
     bar = tqdm(
@@ -72,8 +95,12 @@ def run(
             target = check_target(y_target, y, z.shape[1])
             right = first + np.flatnonzero((z.argmax(axis=1) == y[part]) & ~np.isnan(z).any(axis=1))
             if right.size and eps != 0:
-                group = Group(oracle, x, y, target, right, z[right - first], loss, seed, **options)
+                group = Group(
+                    oracle, x, y, target, right, z[right - first], loss, seed, ball if smallest else None, **options
+                )  # fmt: skip
                 attack(group)
+                if smallest:
+                    group.verify()
                 x_adv[right] = group.best
             bar.update(len(z))
     return x_adv
@@ -88,32 +115,42 @@ class Group:
     """Images that the model gets right, under attack together; holds the best point of each."""
 
     def __init__(
-        self, oracle, x, y, target, index, z_clean, loss, seed, keep="best", early_stop=True, callback=None
-    ):
-        self.oracle, self.loss, self.seed, self.early_stop, self.callback = (
-            oracle,
-            loss,
-            seed,
-            early_stop,
-            callback,
-        )
+        self, oracle, x, y, target, index, z_clean, loss, seed, smallest=None, keep="best", early_stop=True, callback=None
+    ):  # fmt: skip
+        self.oracle, self.loss, self.seed, self.callback = oracle, loss, seed, callback
+        self.smallest = smallest  # the norm that a minimal-norm attack makes small, else None
+        self.early_stop = early_stop and smallest is None
         self.keep = check_choice(keep, "keep", ("best", "last"))
         self.index = index  # positions in the caller's x
         self.x, self.y, self.z_clean = x[index], y[index], z_clean
         self.target = None if target is None else target[index]
-        constants = [self.x, self.y, self.z_clean] + ([] if target is None else [self.target])
-        self.constants = [tf.constant(part) for part in constants]  # what stays the same from step to step
+        self.head_for(self.target)
         self.best = self.x.copy()
-        self.best_loss = np.full(len(index), -np.inf, np.float32)
+        # the loss at `best` in a budget attack; minus the size of its perturbation in a minimal-norm attack
+        self.best_value = np.full(len(index), -np.inf, np.float32)
         self.broken = np.zeros(len(index), bool)  # the goal is reached at `best`
         self.known = np.zeros(len(index), bool)  # `best` is a point of the attack, and no longer x
+        self.queries = np.ones(len(index), np.int64)  # forward passes of each image, the first at x itself
+        self.restart, self.step, self.candidate = 0, 0, True
+        self.standing = np.arange(len(index))
+
+    def head_for(self, aim):
+        """The class (n,) that the loss leads to: the target of a targeted attack, or a guide for an untargeted one."""
+        self.aim = aim
+        constants = [self.x, self.y, self.z_clean] + ([] if aim is None else [aim])
+        self.constants = [tf.constant(part) for part in constants]  # what stays the same from step to step
 
     def begin(self, restart=0, candidate=True):
-        """A new restart, without the images broken in an earlier one; False where none is left. The first point
-        counts as a `candidate` for the best one unless it is x itself."""
+        """A new restart, without the images broken in an earlier one (all of them in a minimal-norm attack); False where
+        none is left. The first point counts as a `candidate` for the best one unless it is x itself."""
         self.restart, self.step, self.candidate = restart, 0, candidate
-        self.standing = np.flatnonzero(~self.broken) if restart else np.arange(len(self.x))
+        self.standing = np.flatnonzero(~self.broken | (self.smallest is not None) | (not restart))
         return self.standing.size > 0
+
+    @property
+    def distance(self):
+        """The size of the smallest adversarial perturbation found, +inf where none was, (n,)."""
+        return -self.best_value
 
     def streams(self, *purpose):
         """A random generator for each image, from the seed and the image itself: the same in any batch, place or shard."""
@@ -121,49 +158,101 @@ class Group:
 
     def ascend(self, z, update, ball, *scalars, state=()):
         """Evaluate z (n, H, W, C), remember what is best, and move the standing images, in place, by
-        `update(ball, z, x, gradient, *scalars, *state) -> (z, *state)`, compiled together with the gradient. Returns z."""
-        step = self.oracle.step(update, ball, self.loss, self.constants, z, scalars, state)
+        `update(ball, at, *scalars, *state) -> (z, *state)`, compiled together with the gradient. Returns z.
+
+        state: arrays whose first axis is the image, kept from step to step; they too are changed in place."""
+        step = self.oracle.step(
+            update, ball, self.loss, self.constants, self.target is not None, z, scalars, state
+        )
         seen = []
 
         def propose(batch):
             rows, n = batch
             points = z[rows]
-            return points[:n], rows[:n], step(rows, points, [s[rows] for s in state])
+            size = self._size(points, rows)
+            return points[:n], rows[:n], size, step(rows, points, [s[rows] for s in state])
 
-        for points, i, out in self.oracle.map(propose, self.oracle.batches(self.standing, backward=True)):
+        self.queries[self.standing] += 1
+        for points, i, size, out in self.oracle.map(
+            propose, self.oracle.batches(self.standing, backward=True)
+        ):
             n = len(i)
             value, logits, *moved = (part.numpy() for part in out)
-            keep = self._remember(points, i, value[:n], logits[:n], seen)
+            keep = self._remember(points, i, value[:n], logits[:n], size, seen)
             for whole, part in zip((z, *state), moved, strict=True):
                 whole[i[keep]] = part[:n][keep]
         self._go_on(seen)
         return z
 
     def look(self, z):
-        """Evaluate z, remember what is best."""
-        i, points, seen = self.standing, z[self.standing], []
-        if i.size:
-            logits = self.oracle.logits(points)
-            target = None if self.target is None else self.target[i]
-            value = _loss(self.loss)(
-                tf.constant(logits), self.y[i], target, tf.constant(self.z_clean[i])
-            ).numpy()
-            self._remember(points, i, value, logits, seen)
+        """Evaluate z (n, H, W, C), remember what is best."""
+        seen = []
+        if self.standing.size:
+            self._ask(z[self.standing], self.standing, seen)
         self._go_on(seen)
 
-    def _remember(self, points, i, value, logits, seen):
-        """Keep the points of images `i` that are better than what is known; say which images to go on with."""
+    def query(self, points, i, candidates=True):
+        """Evaluate `points` (m, H, W, C) of images `i` (m,), in which an image may come more than once; forward passes only.
+        Returns the loss and whether the goal is reached, both (m,). Unless they are no `candidates`, remembers what is best."""
+        seen = []
+        self._ask(points, i, seen, candidates)
+        return seen[0][2], seen[0][3]
+
+    def tell(self):
+        """End of a step of an attack that queries: tell the callback where the standing images are; drop the broken ones."""
+        i = self.standing
+        keep = ~self.broken[i] | (not self.early_stop)
+        if i.size:
+            self._go_on([(i, keep, self.best_value[i], self.broken[i], self.best[i])])
+
+    def verify(self):
+        """A smallest perturbation ends so near the boundary that another compiled function may round it back: judge it by
+        the forward pass alone, move what fell back a little outward (by 1e-6 of its length, or more), or give it up."""
+        i = np.flatnonzero(self.broken)
+        for share in (0, 1e-6, 1e-5, 1e-4, 1e-3):
+            if i.size:
+                outward = self.x[i] + np.float32(1 + share) * (self.best[i] - self.x[i])
+                points = np.clip(outward, 0, 1) if share else self.best[i]
+                holds = self._reached(self.oracle.logits(points), i)
+                self.best[i[holds]] = points[holds]
+                i = i[~holds]
+        self.best[i], self.broken[i], self.best_value[i] = self.x[i], False, -np.inf
+
+    def _ask(self, points, i, seen, candidates=True):
+        np.add.at(self.queries, i, 1)
+        logits = self.oracle.logits(points)
+        aim = None if self.aim is None else self.aim[i]
+        value = _loss(self.loss)(tf.constant(logits), self.y[i], aim, tf.constant(self.z_clean[i])).numpy()
+        size = None
+        if candidates and self.smallest is not None:
+            # padded as every call is: a sum over fewer rows could round otherwise
+            batches = self.oracle.padded(np.arange(len(i)))
+            size = np.concatenate([self._size(points[rows], i[rows])[:n] for rows, n in batches])
+        self._remember(points, i, value, logits, size, seen, candidates)
+
+    def _reached(self, logits, i):
+        """Which of these outputs reach the attack's goal; one that is no number does not."""
         predicted = logits.argmax(axis=1)
-        broken = predicted != self.y[i] if self.target is None else predicted == self.target[i]
-        broken &= ~np.isnan(logits).any(axis=1)  # an output that is no number is no success
-        if self.step or self.candidate:
+        reached = predicted != self.y[i] if self.target is None else predicted == self.target[i]
+        return reached & ~np.isnan(logits).any(axis=1)
+
+    def _size(self, points, rows):
+        return None if self.smallest is None else self.smallest.size(points - self.x[rows]).numpy()
+
+    def _remember(self, points, i, value, logits, size, seen, candidates=True):
+        """Keep the points of images `i` that are better than what is known; say which images to go on with."""
+        broken = self._reached(logits, i)
+        if candidates and (self.step or self.candidate):
+            worth = value if size is None else -size[: len(i)]
             if self.keep == "last":
                 better = np.full(len(i), True)
+            elif size is not None:
+                better = broken & (worth > self.best_value[i])
             else:  # an adversarial point beats any other; then the larger loss; then, as a small loss rounds to 0, the later
-                as_good = (broken == self.broken[i]) & (value >= self.best_loss[i])
+                as_good = (broken == self.broken[i]) & (value >= self.best_value[i])
                 better = (broken & ~self.broken[i]) | as_good | ~self.known[i]
             j = i[better]
-            self.best[j], self.best_loss[j] = points[better], value[better]
+            self.best[j], self.best_value[j] = points[better], worth[better]
             self.broken[j], self.known[j] = broken[better], True
         keep = ~broken if self.early_stop else np.full(len(i), True)
         seen.append((i, keep, value, broken, points if self.callback else None))
@@ -175,7 +264,8 @@ class Group:
             i, keep, value, broken = (np.concatenate(part) for part in list(zip(*seen, strict=True))[:4])
             if self.callback is not None:
                 points = np.concatenate([part[4] for part in seen])
-                self.callback(Trace(self.restart, self.step, self.index[i], value, broken, points))
+                queries = self.queries[i].copy()
+                self.callback(Trace(self.restart, self.step, self.index[i], value, broken, points, queries))
             self.standing = i[keep]
         self.step += 1
 
@@ -201,14 +291,16 @@ class Oracle:
     eagerly, three to five times slower: compiling it would freeze what it does in Python, random numbers included.
     """
 
-    def __init__(self, model, batch_size=128):
+    def __init__(self, model, batch_size=128, gradient=True):
         if not callable(model):
             raise TypeError(
                 f"the model is a {type(model).__name__}: a callable from images to logits was expected, for example a keras.Model"
             )
         self.batch_size = check_number(batch_size, "batch_size", low=1, integer=True, example=128)
         self.forwards = self.backwards = 0
-        self.model = model
+        self.box = model if isinstance(model, BlackBox) else None
+        self.gradient = gradient
+        self.model = model = self.box.model if self.box else model
         self.keras = isinstance(model, keras.Model)
         if self.keras:
             from advlib.models import check_keras
@@ -225,55 +317,78 @@ class Oracle:
             rows, n = batch
             return np.asarray(forward(tf.constant(x[rows])))[:n]
 
-        return np.concatenate(list(self.map(call, self.batches(np.arange(len(x))))))
+        z = np.concatenate(list(self.map(call, self.batches(np.arange(len(x))))))
+        return self.box.shown(z) if self.box else z
 
     def map(self, f, batches):
         """f of each batch, in order; several at once where the model has no state that the order could change."""
         return _THREADS.map(f, batches) if self.parallel else map(f, batches)
 
-    def step(self, update, ball, loss, constants, z, scalars, state):
+    def step(self, update, ball, loss, constants, targeted, z, scalars, state):
         """A function (rows, points, state) → loss, logits and the points moved by `update`, with their state, of one batch.
 
-        constants: what stays the same from step to step, tensors (x, y, z_clean) or (x, y, z_clean, target)."""
+        constants: what stays the same from step to step, tensors (x, y, z_clean) or (x, y, z_clean, aim)."""
+        if self.box or not self.gradient:
+            raise NoGradientError("a gradient was asked of an oracle that only answers: an attack without gradients was "
+                                  "expected, for example advlib.attacks.square")  # fmt: skip
+        jacobian = getattr(update, "jacobian", False)
+        classes = constants[2].shape[1]
 
         def build(call):
             def step(rows, z, state, constants, scalars):
                 # gathered inside the compiled step: cheaper than in Python
-                x, y, z_clean, *target = (tf.gather(c, rows) for c in constants)
-                with tf.GradientTape() as tape:
+                x, y, z_clean, *aim = (tf.gather(c, rows) for c in constants)
+                aim = aim[0] if aim else None
+                with tf.GradientTape(persistent=jacobian) as tape:
                     tape.watch(z)
                     logits = call(z)
-                    value = _loss(loss)(logits, y, target[0] if target else None, z_clean)
-                    total = tf.reduce_sum(
-                        value
-                    )  # a sum: no image's gradient depends on the size of the batch
-                gradient = tape.gradient(total, z)
-                if gradient is None:
-                    raise ValueError(
+                    value = _loss(loss)(logits, y, aim, z_clean)
+                    # sums: no image's gradient depends on the size of the batch
+                    totals = tf.unstack(tf.reduce_sum(logits, axis=0)) if jacobian else [tf.reduce_sum(value)]
+                gradient = [tape.gradient(total, z) for total in totals]
+                if gradient[0] is None:
+                    raise NoGradientError(
                         "the model's output does not depend on its input through TensorFlow operations, so there is no "
                         "gradient: a model of TensorFlow or Keras operations was expected; for another, use an attack "
-                        "that needs none"
+                        "that needs none, for example advlib.attacks.square"
                     )
-                return value, logits, *update(ball, z, x, gradient, *scalars, *state)
+                gradient = tf.stack(gradient, axis=1) if jacobian else gradient[0]
+                predicted = tf.argmax(logits, axis=1)
+                broken = predicted == aim if targeted else predicted != y
+                broken &= ~tf.reduce_any(tf.math.is_nan(logits), axis=1)
+                return (
+                    value,
+                    logits,
+                    *update(ball, At(z, x, gradient, y, aim, value, logits, broken), *scalars, *state),
+                )
 
             return step
 
         batch = tf.TensorSpec([self.batch_size, *z.shape[1:]], tf.float32)
+        states = [tf.TensorSpec([self.batch_size, *s.shape[1:]], s.dtype) for s in state]
         rest = (
             [tf.TensorSpec([None, *c.shape[1:]], c.dtype) for c in constants],
             [tf.TensorSpec([], tf.float32)] * len(scalars),
         )
-        signature = (tf.TensorSpec([self.batch_size], tf.int64), batch, [batch] * len(state), *rest)
-        step = self._compiled((update, ball, loss, len(constants), len(scalars)), build, signature)
+        signature = (tf.TensorSpec([self.batch_size], tf.int64), batch, states, *rest)
+        step = self._compiled((update, ball, loss, len(constants), targeted, len(scalars)), build, signature)
+        self.cost = classes if jacobian else 1
         scalars = [tf.constant(s, tf.float32) for s in scalars]
         return lambda rows, points, state: step(
             tf.constant(rows), tf.constant(points), list(map(tf.constant, state)), constants, scalars
         )
 
     def batches(self, index, backward=False):
-        """Rows for each call, padded by repeating the last, and how many of them count."""
+        """Rows for each call, padded by repeating the last, and how many of them count; counted as forward passes and,
+        if `backward`, as gradients (of each logit, for a Jacobian)."""
         self.forwards += len(index)
-        self.backwards += len(index) if backward else 0
+        self.backwards += len(index) * self.cost if backward else 0
+        if self.box:
+            self.box.queries += len(index)
+        return self.padded(index)
+
+    def padded(self, index):
+        """Rows for each call and how many of them count."""
         for first in range(0, len(index), self.batch_size):
             rows = index[first : first + self.batch_size]
             yield np.pad(rows, (0, self.batch_size - len(rows)), mode="edge"), len(rows)

@@ -8,12 +8,11 @@ from advlib._tensorflow import tf
 from advlib.attacks._loop import run
 
 
-def momentum_step(ball, z, x, gradient, eps, alpha, decay, m):
+def momentum_step(ball, at, eps, alpha, decay, m):
     """m ← μ·m + g/‖g‖₁;  z ← Π( z + α · steepest(m) )."""
-    m = decay * m + tf.math.divide_no_nan(
-        gradient, tf.reduce_sum(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
-    )
-    return ball.project(z + alpha * ball.steepest(m, z), x, eps), m
+    size = tf.reduce_sum(tf.abs(at.gradient), axis=(1, 2, 3), keepdims=True)
+    m = decay * m + tf.math.divide_no_nan(at.gradient, size)
+    return ball.project(at.z + alpha * ball.steepest(m, at.z), at.x, eps), m
 
 
 def mi_fgsm(

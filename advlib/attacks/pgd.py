@@ -7,9 +7,9 @@ from advlib._checks import check_images, check_number
 from advlib.attacks._loop import run
 
 
-def ascent_step(ball, z, x, gradient, eps, alpha):
+def ascent_step(ball, at, eps, alpha):
     """Π( z + α · steepest(∇L(z)) ): one step of PGD, of its relatives, and of adversarial training."""
-    return (ball.project(z + alpha * ball.steepest(gradient, z), x, eps),)
+    return (ball.project(at.z + alpha * ball.steepest(at.gradient, at.z), at.x, eps),)
 
 
 def pgd(
