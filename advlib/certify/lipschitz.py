@@ -1,0 +1,83 @@
+"""The Lipschitz bound: how far a lead in logits carries in L2. Lesson 11."""
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator, svds
+
+from advlib._checks import check_images, check_labels
+from advlib._tensorflow import keras, tf
+from advlib.certify.intervals import layers
+from advlib.models import predict_logits
+
+SAFETY = 1.001  # an iteration comes from below: a little is added
+
+
+def constant(model):
+    """A number L with ‖z(x) − z(x')‖₂ ≤ L·‖x − x'‖₂: the product of the layers' largest singular values.
+
+    Dense layers' are exact (SVD); a convolution's is that of the whole linear map with its padding and strides, by
+    iteration, times 1.001. ReLU, flattening, max-pooling over windows that do not overlap: 1. TypeError for other layers.
+    Source: Szegedy et al. 2013, arXiv 1312.6199, §4.3; Tsuzuku et al. 2018, arXiv 1802.04034. Lesson 11.
+    """
+    k, total = keras.layers, 1.0
+    shape = model.input_shape[1:]
+    for layer in layers(model):
+        if isinstance(layer, k.Dense):
+            total *= float(np.linalg.norm(np.asarray(layer.kernel, np.float64), 2))
+        elif isinstance(layer, k.Conv2D):
+            total *= convolution(layer, shape)
+        elif isinstance(layer, k.Rescaling):
+            total *= float(np.max(np.abs(layer.scale)))
+        elif isinstance(layer, k.BatchNormalization):
+            scale = layer.gamma if layer.scale else 1.0
+            total *= float(np.max(np.abs(scale) / np.sqrt(np.asarray(layer.moving_variance) + layer.epsilon)))
+        elif isinstance(layer, k.MaxPooling2D) and tuple(layer.pool_size) == tuple(layer.strides):
+            pass
+        elif not isinstance(
+            layer, k.Flatten | k.Reshape | k.ReLU | k.Dropout | k.ZeroPadding2D | k.Activation
+        ):
+            raise TypeError(
+                f"layer {layer.name!r} is a {type(layer).__name__}, for which there is no Lipschitz rule: Dense, Conv2D, ReLU, "
+                "Rescaling, batch normalisation, Flatten and max-pooling without overlap have one"
+            )
+        name = getattr(getattr(layer, "activation", None), "__name__", "linear")
+        if name not in ("relu", "linear", "tanh", "sigmoid"):
+            raise TypeError(
+                f"layer {layer.name!r} has the activation {name}: relu, tanh, sigmoid or none was expected"
+            )
+        shape = layer.compute_output_shape((None, *shape))[1:]
+    return total
+
+
+def convolution(layer, shape):
+    """The largest singular value of a convolution as a linear map of images of `shape`, by Lanczos' method in float64."""
+    options = {"strides": layer.strides, "padding": layer.padding.upper()}
+    kernel = tf.cast(layer.kernel, tf.float64)
+    out = tf.nn.conv2d(np.zeros((1, *shape)), kernel, **options).shape
+
+    def forward(v):
+        return tf.nn.conv2d(v.reshape(1, *shape), kernel, **options).numpy().ravel()
+
+    def back(v):
+        return tf.nn.conv2d_transpose(v.reshape(out), kernel, (1, *shape), **options).numpy().ravel()
+
+    size = (int(np.prod(out)), int(np.prod(shape)))
+    linear = LinearOperator(size, matvec=forward, rmatvec=back, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(min(size))
+    return SAFETY * float(svds(linear, k=1, v0=start, return_singular_vectors=False)[0])
+
+
+def radius(model, x, y):
+    """For each image an L2 radius within which the model's answer cannot change: (z_y − max_j z_j) / (√2·L), 0 where it is wrong.
+
+    x: float32 (N, H, W, C) in [0, 1]; y: true labels (N,). Returns float64 (N,).
+    √2, because the difference of two logits changes by at most √2 times the change of the logits.
+    Source: Tsuzuku et al. 2018, arXiv 1802.04034, Proposition 1. Lesson 11.
+
+        >>> radius(net, x[:100], y[:100]).mean()
+    """
+    x = check_images(x)
+    z = predict_logits(model, x).astype(np.float64)
+    y = check_labels(y, len(x), z.shape[1])
+    own = z[np.arange(len(y)), y]
+    z[np.arange(len(y)), y] = -np.inf
+    return np.maximum(own - z.max(axis=1), 0) / (np.sqrt(2) * constant(model))

@@ -1,0 +1,304 @@
+"""Certificates: bounds that hold for every point tried, known values, and refusals by name."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from advlib import certify, models, pgd
+from advlib._tensorflow import keras, tf
+from advlib.certify import crown, intervals, lipschitz, smoothing
+from tests.conftest import affine
+
+
+@pytest.fixture(scope="module")
+def deep():
+    """A net with every kind of layer that has an interval rule."""
+    k = keras.layers
+    net = keras.Sequential(
+        [
+            keras.Input((12, 12, 1)),
+            k.Rescaling(-2.0, 0.5),
+            k.ZeroPadding2D(1),
+            k.Conv2D(
+                4, 3, 2, "same", activation="relu", kernel_initializer=keras.initializers.GlorotUniform(1)
+            ),
+            k.BatchNormalization(),
+            k.Activation("tanh"),
+            k.MaxPooling2D(2, strides=1),
+            k.Conv2D(
+                6, 3, padding="valid", use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(2)
+            ),
+            k.LeakyReLU(negative_slope=0.1),
+            k.AveragePooling2D(2),
+            k.Flatten(),
+            k.Dropout(0.5),
+            k.Dense(8, "relu", kernel_initializer=keras.initializers.GlorotUniform(3)),
+            k.Dense(5, kernel_initializer=keras.initializers.GlorotUniform(4)),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    bn = net.layers[3]
+    bn.set_weights(
+        [rng.normal(0, 1, 4), rng.normal(0, 0.3, 4), rng.normal(0, 0.2, 4), rng.uniform(0.5, 2, 4)]
+    )
+    x = rng.random((40, 12, 12, 1), np.float32)
+    return net, x, models.predict_logits(net, x).argmax(axis=1)
+
+
+# ---- intervals
+
+
+@pytest.mark.parametrize("eps", [0.01, 0.1, 0.5])
+def test_bounds_hold_for_random_and_for_attacked_points(deep, eps):
+    net, x, y = deep
+    low, high = (b.numpy() for b in intervals.bounds(net, x, eps))
+    rng = np.random.default_rng(1)
+    points = [np.clip(x + eps * rng.choice([-1, 1], x.shape), 0, 1).astype(np.float32) for _ in range(25)]
+    points += [pgd(net, x, y, eps=eps, steps=10, loss=loss) for loss in ("ce", "margin")]
+    for z in points:
+        logits = models.predict_logits(net, z)
+        assert (logits >= low - 1e-4).all() and (logits <= high + 1e-4).all()
+
+
+def test_without_a_budget_the_bounds_are_the_logits_and_they_widen_with_it(deep):
+    net, x, _ = deep
+    low, high = (b.numpy() for b in intervals.bounds(net, x, 0.0))
+    z = models.predict_logits(net, x)
+    assert np.abs(low - z).max() < 1e-5 and np.abs(high - z).max() < 1e-5
+    widths = [
+        np.subtract(*reversed([b.numpy() for b in intervals.bounds(net, x, e)])) for e in (0.01, 0.05, 0.2)
+    ]
+    assert (widths[0] <= widths[1] + 1e-6).all() and (widths[1] <= widths[2] + 1e-6).all()
+    assert widths[2].mean() > 2 * widths[0].mean()
+
+
+def test_one_affine_layer_is_bounded_exactly():
+    rng = np.random.default_rng(0)
+    w, b = rng.normal(size=(16, 3)), rng.normal(size=3)
+    x = rng.uniform(0.3, 0.7, (5, 4, 4, 1)).astype(np.float32)
+    low, high = intervals.bounds(affine(w, b, (4, 4, 1)), x, 0.1)
+    middle = x.reshape(5, 16) @ w + b
+    assert high.numpy() == pytest.approx(middle + 0.1 * np.abs(w).sum(axis=0), abs=1e-5)
+    assert low.numpy() == pytest.approx(middle - 0.1 * np.abs(w).sum(axis=0), abs=1e-5)
+
+
+def test_a_small_relu_net_by_brute_force():
+    """2-2-2: the interval bound contains the true range, and reaches it where the hidden neurons do not share inputs."""
+    net = keras.Sequential(
+        [keras.Input((1, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2, "relu"), keras.layers.Dense(2)]
+    )
+    net.set_weights([np.diag([2.0, -3.0]), np.array([-0.8, 1.0]), np.array([[1.0, -2], [1, 1]]), np.zeros(2)])
+    x = np.array([[[[0.4], [0.5]]]], np.float32)
+    grid = np.stack(np.meshgrid(*[np.linspace(v - 0.1, v + 0.1, 201) for v in (0.4, 0.5)]), -1).reshape(
+        -1, 1, 2, 1
+    )
+    z = models.predict_logits(net, grid.astype(np.float32))
+    low, high = (b.numpy()[0] for b in intervals.bounds(net, x, 0.1))
+    assert low == pytest.approx(z.min(axis=0), abs=1e-5) and high == pytest.approx(z.max(axis=0), abs=1e-5)
+
+
+def test_the_elided_last_layer_is_tighter_and_sound(deep):
+    net, x, y = deep
+    low, high = (b.numpy() for b in intervals.bounds(net, x, 0.02))
+    plain = np.where(np.eye(5, dtype=bool)[y], -np.inf, high - low[np.arange(40), y][:, None])
+    elided = intervals.worst_margins(net, x, y, 0.02).numpy()
+    assert (elided <= plain + 1e-5).all() and (elided < plain - 1e-3).any()
+    z = models.predict_logits(net, pgd(net, x, y, eps=0.02, loss="margin", steps=20))
+    assert (z - z[np.arange(40), y][:, None] <= np.where(np.isinf(elided), 1e-9, elided + 1e-4)).all()
+
+
+@pytest.mark.parametrize("name", ["mnist-mlp", "mnist-cnn", "mnist-cnn-pgd"])
+def test_nothing_verified_is_broken(name, mnist_test):
+    x, y = mnist_test[0][:200], mnist_test[1][:200]
+    net = models.load(name)
+    for eps in (0.002, 0.01):
+        proved = intervals.verified(net, x, y, eps)
+        left = models.predict_logits(net, pgd(net, x, y, eps=eps, steps=20, restarts=2)).argmax(axis=1) == y
+        assert not (proved & ~left).any()
+        assert proved.any() or eps > 0.002
+
+
+def test_layers_without_a_rule_are_refused_by_name():
+    net = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.LayerNormalization(name="odd")]
+    )
+    with pytest.raises(TypeError, match="'odd' is a LayerNormalization"):
+        intervals.bounds(net, np.zeros((1, 4, 4, 1), np.float32), 0.1)
+    net = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3, "gelu", name="bent")]
+    )
+    with pytest.raises(TypeError, match="'bent' has the activation gelu"):
+        intervals.bounds(net, np.zeros((1, 4, 4, 1), np.float32), 0.1)
+
+    class Twice(keras.layers.Dense):
+        def call(self, x):
+            return 2 * super().call(x)
+
+    net = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), Twice(3, name="twice")])
+    with pytest.raises(TypeError, match="'twice' is a Twice"):
+        intervals.bounds(net, np.zeros((1, 4, 4, 1), np.float32), 0.1)
+    a = keras.Input((4, 4, 1))
+    v = keras.layers.Flatten()(a)
+    branched = keras.Model(a, keras.layers.Dense(3)(v) + keras.layers.Dense(3)(v))
+    with pytest.raises(TypeError, match="chain"):
+        intervals.bounds(branched, np.zeros((1, 4, 4, 1), np.float32), 0.1)
+    with pytest.raises(TypeError, match=r"keras\.Model was expected"):
+        intervals.verified(lambda x: x, np.zeros((1, 4, 4, 1), np.float32), np.array([0]), 0.1)
+
+
+# ---- CROWN and Lipschitz
+
+
+def test_crown_is_sound_and_tighter_than_intervals_on_a_standard_net(mnist_test):
+    x, y = mnist_test[0][:60], mnist_test[1][:60]
+    net = models.load("mnist-mlp")
+    for eps in (0.01, 0.03):
+        box, lines = (m.worst_margins(net, x, y, eps).numpy() for m in (intervals, crown))
+        others = ~np.isinf(box)
+        assert (lines <= box + 1e-3)[others].mean() > 0.99 and lines[others].mean() < box[others].mean()
+        z = models.predict_logits(net, pgd(net, x, y, eps=eps, loss="margin"))
+        assert ((z - z[np.arange(60), y][:, None]) <= np.where(others, lines + 1e-3, 1e-9)).all()
+    assert crown.verified(net, x, y, 0.03).sum() > intervals.verified(net, x, y, 0.03).sum()
+
+
+def test_crown_is_exact_without_a_budget_and_where_no_neuron_can_switch(mnist_test):
+    x, y = mnist_test[0][:20], mnist_test[1][:20]
+    net = models.load("mnist-mlp")
+    z = models.predict_logits(net, x)
+    exact = np.where(np.eye(10, dtype=bool)[y], -np.inf, z - z[np.arange(20), y][:, None])
+    assert crown.worst_margins(net, x, y, 0.0).numpy() == pytest.approx(exact, abs=1e-3)
+    stable = keras.Sequential(
+        [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3, "relu"), keras.layers.Dense(2)]
+    )
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(4, 3)), rng.normal(size=(3, 2))
+    stable.set_weights([a, np.full(3, 10.0), b, np.zeros(2)])  # every neuron is on: an affine map
+    x = np.full((1, 2, 2, 1), 0.5, np.float32)
+    w = a @ (b[:, 1] - b[:, 0])
+    lead = float(x.ravel() @ w + 10 * (b[:, 1] - b[:, 0]).sum())
+    got = crown.worst_margins(stable, x, np.array([0]), 0.1).numpy()[0, 1]
+    assert got == pytest.approx(lead + 0.1 * np.abs(w).sum(), abs=1e-4)
+
+
+def test_crown_refuses_convolutions():
+    with pytest.raises(TypeError, match="conv1"):
+        crown.verified(models.cnn(), np.zeros((1, 28, 28, 1), np.float32), np.array([0]), 0.1)
+
+
+def test_the_norm_of_a_convolution_is_that_of_its_matrix():
+    layer = keras.layers.Conv2D(5, 3, 2, "same", kernel_initializer=keras.initializers.GlorotUniform(7))
+    layer.build((None, 8, 8, 2))
+    unit = np.eye(128, dtype=np.float32).reshape(128, 8, 8, 2)
+    matrix = tf.nn.conv2d(unit, layer.kernel, 2, "SAME").numpy().reshape(128, -1)
+    exact = np.linalg.norm(matrix, 2)
+    assert exact <= lipschitz.convolution(layer, (8, 8, 2)) <= 1.002 * exact
+
+
+def test_the_lipschitz_radius_is_below_every_distance_found(mnist_test):
+    from advlib import ddn
+
+    x, y = mnist_test[0][:100], mnist_test[1][:100]
+    for name in ("mnist-mlp", "mnist-cnn"):
+        net = models.load(name)
+        safe = lipschitz.radius(net, x, y)
+        found = np.linalg.norm((ddn(net, x, y, steps=50) - x).reshape(100, -1), axis=1)
+        right = models.predict_logits(net, x).argmax(axis=1) == y
+        assert (safe[~right] == 0).all() and (safe[right & (found > 0)] <= found[right & (found > 0)]).all()
+        assert safe.max() > 0
+    w = np.random.default_rng(0).normal(size=(16, 2))
+    net = affine(
+        np.concatenate([w[:, :1], -w[:, :1]], axis=1), [0, 0], (4, 4, 1)
+    )  # two opposite rows: the bound is exact
+    x = np.random.default_rng(1).uniform(0.4, 0.6, (5, 4, 4, 1)).astype(np.float32)
+    z = models.predict_logits(net, x)
+    exact = np.abs(z[:, 0] - z[:, 1]) / (2 * np.linalg.norm(w[:, 0]))
+    assert lipschitz.radius(net, x, z.argmax(axis=1)) == pytest.approx(exact, rel=1e-4)
+
+
+# ---- smoothing
+
+
+def test_published_values():
+    """All-success bounds and 990 of 1,000 at α = 0.001, one-sided (two-sided would give 0.97494)."""
+    for n, radius in ((100, 1.5005), (1_000, 2.4633), (10_000, 3.1986), (100_000, 3.8115)):
+        assert norm.ppf(smoothing.lower_bound(n, n, 0.001)) == pytest.approx(radius, abs=1e-4)
+    assert smoothing.lower_bound(990, 1000, 0.001) == pytest.approx(0.97604, abs=1e-5)
+    assert norm.ppf(smoothing.lower_bound(99_000, 100_000, 0.001)) == pytest.approx(2.290, abs=1e-3)
+    assert smoothing.lower_bound(0, 100, 0.001) == 0
+
+
+def test_the_bound_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    p, n = 0.9, 500
+    over = smoothing.lower_bound(rng.binomial(n, p, 20_000), n, 0.001) > p
+    assert over.sum() <= 38
+
+
+def half_plane(sigma, distance):
+    """A linear model, the class of x_0 > ½, and an image `distance` on the right side of it."""
+    w = np.zeros((16, 2))
+    w[0] = [-1, 1]
+    net = affine(w, [0.5, -0.5], (4, 4, 1))
+    x = np.full((1, 4, 4, 1), 0.5, np.float32)
+    x[0, 0, 0, 0] += distance
+    return net, x
+
+
+def test_the_radius_of_a_half_plane_is_its_distance():
+    net, x = half_plane(0.25, 0.3)
+    c = smoothing.certify(net, x, sigma=0.25, samples=20_000)
+    assert c.label[0] == 1 and 0.3 * 0.93 < c.radius[0] <= 0.3
+
+
+def test_noise_is_not_clipped_and_has_its_deviation():
+    """A model that votes 1 where a pixel at 0 went below −σ: 15.87 % of the time, never if noise were clipped."""
+    w = np.zeros((16, 2))
+    w[0] = [1, -1]
+    net = affine(w, [0.25, -0.25], (4, 4, 1))
+    (votes,) = smoothing._votes(net, np.zeros((1, 4, 4, 1), np.float32), 0.25, (20_000,), 0.001, 0, 500)
+    assert votes[0, 1] / 20_000 == pytest.approx(norm.cdf(-1), abs=0.011)
+
+
+def test_selection_and_estimation_are_independent():
+    net, x = half_plane(0.25, 0.01)
+    first, second = smoothing._votes(net, x, 0.25, (1000, 1000), 0.001, 0, 500)
+    assert first.sum() == second.sum() == 1000 and (first != second).any()
+
+
+def test_it_abstains_where_the_vote_is_close():
+    net, x = half_plane(0.25, 0.0)
+    c = smoothing.certify(net, x, sigma=0.25, samples=1000)
+    assert c.label[0] == smoothing.ABSTAIN and c.radius[0] == 0
+    assert smoothing.predict(net, x, sigma=0.25, samples=1000)[0] == smoothing.ABSTAIN
+    net, x = half_plane(0.25, 0.4)
+    assert smoothing.predict(net, x, sigma=0.25, samples=1000)[0] == 1
+
+
+def test_the_vote_depends_on_neither_place_nor_company(mnist_test):
+    x, net = mnist_test[0][:4], models.load("mnist-mlp")
+    whole = smoothing.certify(net, x, sigma=0.5, samples=700)
+    for i in (3, 0):
+        alone = smoothing.certify(net, x[i : i + 1], sigma=0.5, samples=700)
+        assert alone.radius[0] == whole.radius[i] and alone.label[0] == whole.label[i]
+    other = smoothing.certify(net, x, sigma=0.5, samples=700, seed=1)
+    assert (other.share != whole.share).any()
+
+
+def test_certified_accuracy_and_average_radius():
+    c = smoothing.Certificates(np.array([1, 2, -1, 3]), np.array([0.5, 0.2, 0.0, 0.9]), np.zeros(4))
+    y = np.array([1, 2, 0, 7])
+    assert smoothing.certified_accuracy(c, y, [0, 0.2, 0.3, 0.6]).tolist() == [0.5, 0.5, 0.25, 0]
+    assert smoothing.average_radius(c, y) == pytest.approx(0.7 / 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"sigma": 0}, "sigma=0"), ({"samples": 0}, "samples=0"), ({"alpha": 2}, "alpha=2")],
+)
+def test_bad_options_are_named(options, words, mnist_test):
+    with pytest.raises(ValueError, match=words):
+        smoothing.certify(models.load("mnist-mlp"), mnist_test[0][:1], **{"sigma": 0.25, **options})
+
+
+def test_public_names():
+    assert certify.__all__ == ["crown", "intervals", "lipschitz", "smoothing"]
