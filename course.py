@@ -7,6 +7,7 @@
     python3 course.py reset 03          brings back a clean lesson 03; your copy is kept under a dated name
     python3 course.py render [03 ...]   for authors: runs notebooks afresh and stores them in normal form
     python3 course.py bundle            a folder of wheels, for machines without a network
+    python3 course.py test --peers      for maintainers: advlib against other libraries, in .venv-peers
 
 lab works on copies in work/, so that an update of the course never touches what you wrote; `lab --here`
 opens the originals. What else follows lab goes to JupyterLab (lab --no-browser --port 8899), what follows
@@ -37,8 +38,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+IN_VENV = "Scripts/python.exe" if os.name == "nt" else "bin/python"
+PYTHON = VENV / IN_VENV
 STAMP = VENV / "course-stamp.json"
+PEERS = None  # the other libraries' requirements, while .venv-peers stands in for .venv
 NOTEBOOKS = ROOT / "notebooks"
 WORK = ROOT / "work"
 COPIES = WORK / ".copies.json"
@@ -207,6 +210,14 @@ def missing_venv():
     return f"this Python comes without the venv module; install it: {how}"
 
 
+def use_peers():
+    """From here on, the environment is one of its own that has the other libraries too."""
+    global VENV, PYTHON, STAMP, PEERS
+    VENV = ROOT / ".venv-peers"
+    PYTHON, STAMP = VENV / IN_VENV, VENV / "course-stamp.json"
+    PEERS = ROOT / "tests" / "external" / "requirements.txt"
+
+
 def installers(offline):
     """The ways to install, the best first: a name, and a function from arguments to a command."""
     source = ["--no-index", "--find-links", WHEELS] if offline else []
@@ -239,6 +250,15 @@ def install(offline):
             if name == ways[-1][0]:
                 raise
             say(f"{problem}; trying with pip")  # which may know of a mirror or a proxy that uv does not
+    if PEERS:
+        # pip first: it can be told of a folder or an index with CPU builds of torch, for every program on the machine
+        for name, command in reversed(ways):
+            try:
+                run_quietly(command("--no-deps", "-r", PEERS), f"installing the other libraries with {name}")
+                break
+            except Problem:
+                if name == ways[0][0]:
+                    raise
     # Without this, JupyterLab asks about news and looks for updates on the network at every start.
     settings = VENV / "etc" / "jupyter" / "labconfig" / "page_config.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
@@ -248,7 +268,7 @@ def install(offline):
 def wanted_stamp():
     """What the environment must have been made from to be believed."""
     digest = hashlib.sha256()
-    for path in (ROOT / "requirements.txt", ROOT / "pyproject.toml"):
+    for path in filter(None, (ROOT / "requirements.txt", ROOT / "pyproject.toml", PEERS)):
         digest.update(path.read_bytes())
     for step in (installers, install):
         digest.update(inspect.getsource(step).encode())
@@ -302,7 +322,7 @@ def setup(offline=False):
         without_pip = ["--without-pip"] if missing else []
         run_quietly(
             [base, "-m", "venv", "--clear", *without_pip, VENV],
-            f"making .venv with Python {platform.python_version()} ({state})",
+            f"making {VENV.name} with Python {platform.python_version()} ({state})",
         )
     try:
         install(offline)
@@ -429,13 +449,20 @@ def lab(arguments):
 
 
 def test(arguments):
-    """All unit tests, then all notebooks; with test files or notebooks among the arguments, these only."""
+    """All unit tests, then all notebooks; with test files or notebooks among the arguments, these only.
+    With --peers, the tests against other libraries instead, in an environment of their own."""
+    peers = "--peers" in arguments
+    arguments = [argument for argument in arguments if argument != "--peers"]
+    if peers:
+        use_peers()
     setup()
     files = [argument for argument in arguments if is_file(argument)]
     arguments = absolute(arguments)
     as_notebooks = ["--nbval", "-p", "advlib.nbplugin"]
     if files:
         runs = {"the tests named": [*as_notebooks, *arguments]}
+    elif peers:
+        runs = {"against other libraries": ["tests/external", *arguments]}
     else:
         runs = {"unit tests": ["tests", *arguments], "notebooks": [*as_notebooks, "notebooks", *arguments]}
     # pytest's 5 says that nothing was selected; with -k or -m that may be so in one run, but not in both

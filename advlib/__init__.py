@@ -13,7 +13,7 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = (
-    "attacks", "check", "data", "diagnostics", "losses", "models", "noise", "norms", "plots", "robustness",
+    "attacks", "certify", "check", "corruptions", "data", "diagnostics", "losses", "models", "noise", "norms", "plots", "robustness",
     "testing", "training",
 )  # fmt: skip
 _NAMES = {
@@ -21,6 +21,23 @@ _NAMES = {
     "bim": "attacks",
     "pgd": "attacks",
     "mi_fgsm": "attacks",
+    "nes": "attacks",
+    "spsa": "attacks",
+    "square": "attacks",
+    "carlini_wagner": "attacks",
+    "ddn": "attacks",
+    "fmn": "attacks",
+    "deepfool": "attacks",
+    "fab": "attacks",
+    "eot": "attacks",
+    "bpda": "attacks",
+    "boundary": "attacks",
+    "hop_skip_jump": "attacks",
+    "apgd": "attacks",
+    "autoattack": "attacks",
+    "universal": "attacks",
+    "patch": "attacks",
+    "transfer": "attacks",
     "evaluate": "robustness",
     "Report": "robustness",
 }

@@ -7,6 +7,8 @@ amber: few images
   do: use at least 1,000
 """
 
+import contextlib
+import warnings
 from dataclasses import asdict, dataclass, fields
 
 COLOURS = ("green", "amber", "red")
@@ -69,3 +71,41 @@ class Flag:
                 f"{values!r} is no flag: a dict with the keys {', '.join(sorted(names))} was expected"
             )
         return cls(**values)
+
+
+class FlagWarning(UserWarning):
+    """The warning by which an attack raises a Flag; `.flag` is the Flag. `evaluate` puts it into `report.flags`."""
+
+    def __init__(self, flag):
+        super().__init__(flag)
+        self.flag = flag
+
+
+def raise_flag(flag):
+    """Show a Flag as a Python warning (FlagWarning), at the line that called the attack.
+
+    >>> raise_flag(Flag("amber", "few images", "50 images", "a wide interval", "use at least 1,000"))
+    """
+    warnings.warn(FlagWarning(flag), stacklevel=3)
+
+
+@contextlib.contextmanager
+def collect_flags():
+    """A list that the Flags raised within are added to, instead of being shown; other warnings are shown as always.
+
+    >>> with collect_flags() as flags:
+    ...     autoattack(net, x, y, eps=0.3)
+    """
+    flags = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FlagWarning)
+        show = warnings.showwarning
+
+        def keep(message, *where, **more):
+            if isinstance(message, FlagWarning):
+                flags.append(message.flag)
+            else:
+                show(message, *where, **more)
+
+        warnings.showwarning = keep
+        yield flags

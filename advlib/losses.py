@@ -46,6 +46,16 @@ def dlr_targeted(z, y, t):
     return (_at(z, t) - _at(z, y)) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
 
 
+def difference(z, y, t):
+    """z_t − z_y, of this pair of classes alone: FAB-T's boundary (Croce & Hein 2020, §5). As `loss="difference"` it is for
+    attacks that head for a class; ValueError without one. (N,)"""
+    if t is None:
+        raise ValueError(
+            "loss='difference' needs a class to head for: y_target was expected, for example (y + 1) % 10; use loss='margin'"
+        )
+    return _at(z, t) - _at(z, y)
+
+
 def kl(z, z_clean):
     """KL(softmax(z_clean) ‖ softmax(z)), the first taken as constant; needs no label (TRADES, Zhang et al. 2019,
     arXiv 1901.08573, eq. 3). (N,)"""
@@ -59,6 +69,7 @@ ATTACK_LOSSES = {
     "margin": lambda z, y, t, z_clean: margin(z, y) if t is None else margin_targeted(z, y, t),
     "dlr": lambda z, y, t, z_clean: dlr(z, y) if t is None else dlr_targeted(z, y, t),
     "kl": lambda z, y, t, z_clean: kl(z, z_clean),
+    "difference": lambda z, y, t, z_clean: difference(z, y, t),
 }
 
 

@@ -19,7 +19,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
 from advlib._checks import check_choice, check_images, check_labels, check_number, describe
-from advlib.diagnostics import Flag
+from advlib.diagnostics import Flag, collect_flags
 
 CLEAN, WORST = "clean", "worst case"  # rows of a Report that no attack may be called
 FORMAT, VERSION = "advlib report", 1
@@ -422,8 +422,8 @@ def evaluate(model, x, y, attacks, *, norm, eps):
     No attack is trusted. Size, pixel range, NaN and prediction are measured here, the prediction by a fresh
     forward pass. A point outside ball (by more than `tolerance`) or box, or with NaN in it, is a failure of
     the attack on that image, and a red flag says how many there were and by how much. Attacks get a copy of
-    x, and one that writes into it is flagged. Images that the model gets wrong without attack count as not
-    robust, whatever an attack does.
+    x, and one that writes into it is flagged. The flags that an attack raises itself are kept with these.
+    Images that the model gets wrong without attack count as not robust, whatever an attack does.
 
     Raises TypeError or ValueError for bad input, before any attack runs, and for an attack that returns no
     images. Where an attack raises, its exception passes through with what was done so far: `.report` of the
@@ -448,10 +448,11 @@ def evaluate(model, x, y, attacks, *, norm, eps):
     name = None
     try:
         for name in tqdm(attacks, desc="attacks", unit="attack", delay=5, leave=False, disable=quiet()):
-            report.outcomes[name], flags = _measure(
-                model, x, y, attacks[name], name, report.norm, eps, report.prediction
-            )
-            report.flags += flags
+            with collect_flags() as raised:
+                report.outcomes[name], flags = _measure(
+                    model, x, y, attacks[name], name, report.norm, eps, report.prediction
+                )
+            report.flags += [replace(flag, seen=f"{name}: {flag.seen}") for flag in raised] + flags
     except BaseException as error:  # an interruption too: what was computed may have taken an hour
         done = ", ".join(report.outcomes) or "none"
         error.add_note(

@@ -1,6 +1,5 @@
 """Every attack of one list against the rules its capabilities call for; each attack's own equations; the loop they share."""
 
-import copy
 import inspect
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,24 @@ import pytest
 import advlib
 from advlib import losses, models, norms
 from advlib._tensorflow import keras, tf
-from advlib.attacks import _loop, bim, fgsm, mi_fgsm, pgd
+from advlib.attacks import (
+    _loop,
+    apgd,
+    bim,
+    boundary,
+    carlini_wagner,
+    ddn,
+    deepfool,
+    fab,
+    fgsm,
+    fmn,
+    hop_skip_jump,
+    mi_fgsm,
+    nes,
+    pgd,
+    spsa,
+    square,
+)
 from advlib.noise import best_of
 from advlib.robustness import tolerance
 from advlib.testing import check_attack, toy
@@ -44,6 +60,13 @@ ATTACKS = [
     Attack(pgd, reaches=("linf", "l2", "l0")),
     Attack(mi_fgsm, reaches=("linf", "l2", "l0")),
     Attack(
+        apgd,
+        norms=("linf", "l2", "l1"),
+        iterative=False,
+        reaches=("linf",),  # in L2 and L1 it needs more steps than one, and stops once an image is broken
+        options=(("steps", 20),),
+    ),
+    Attack(
         best_of,
         norms=("linf",),
         gradient=False,
@@ -51,6 +74,59 @@ ATTACKS = [
         iterative=False,
         grows=False,
         options=(("draws", 20),),
+    ),
+    Attack(
+        carlini_wagner,
+        norms=("l2",),
+        minimal=True,
+        iterative=False,
+        options=(("searches", 2), ("steps", 20), ("learning_rate", 0.05), ("initial_const", 1.0)),
+    ),
+    Attack(deepfool, norms=("l2", "linf"), targeted=False, minimal=True, iterative=False, reaches=("l2", "linf")),
+    Attack(
+        fab,
+        norms=("linf", "l2", "l1"),
+        minimal=True,
+        iterative=False,
+        reaches=("linf", "l2", "l1"),
+        options=(("steps", 20),),
+    ),
+    Attack(ddn, norms=("l2",), minimal=True, iterative=False, options=(("steps", 30),)),
+    Attack(
+        fmn,
+        norms=("l2", "linf", "l1", "l0"),
+        minimal=True,
+        iterative=False,
+        reaches=("l2", "linf", "l1"),
+        options=(("steps", 30),),
+    ),
+    Attack(
+        spsa,
+        norms=("linf",),
+        gradient=False,
+        iterative=False,
+        grows=False,
+        options=(("steps", 5), ("samples", 10)),
+    ),
+    Attack(
+        nes,
+        norms=("linf", "l2"),
+        gradient=False,
+        iterative=False,
+        grows=False,
+        options=(("steps", 5), ("samples", 10)),
+    ),
+    Attack(square, norms=("linf", "l2", "l1"), gradient=False, iterative=False, options=(("steps", 30),)),
+    Attack(
+        boundary, norms=("l2",), gradient=False, minimal=True, iterative=False, options=(("steps", 31),)
+    ),
+    Attack(
+        hop_skip_jump,
+        norms=("l2", "linf"),
+        gradient=False,
+        minimal=True,
+        iterative=False,
+        options=(("steps", 2), ("initial_evals", 20)),
     ),
 ]
 EPS = {"linf": 0.1, "l2": 1.5, "l1": 10.0, "l0": 8.0}
@@ -618,6 +694,8 @@ def bad_calls():
     for a in ATTACKS:
         taken = inspect.signature(a.call).parameters
         for case, (_, _, options, _, _) in bad_inputs().items():
+            if a.minimal and "eps" in options:
+                continue  # no budget, or one that only scales random restarts
             if a.name != "best_of" and all(word in taken for word in options):
                 yield pytest.param(a, case, id=f"{a.name}-{case}")
 
@@ -675,4 +753,7 @@ def test_models_that_are_none_or_return_no_logits(images):
 
 
 def test_public_names():
-    assert advlib.pgd is pgd and copy.copy(advlib.attacks.__all__) == ["bim", "fgsm", "mi_fgsm", "pgd"]
+    """Every attack is to be had from `advlib` itself."""
+    names = advlib.attacks.__all__
+    assert names == sorted(names) and advlib.pgd is pgd
+    assert all(getattr(advlib, name) is getattr(advlib.attacks, name) for name in names if name.islower())

@@ -1,5 +1,6 @@
 """What the README says is so: its links, its map of the lessons, its program, its figure."""
 
+import inspect
 import json
 import re
 import subprocess
@@ -29,6 +30,44 @@ def test_the_map_has_each_lesson_with_its_question_and_minutes(lesson):
     plain = re.sub(r"[*$\\]", "", opening)
     assert re.search(rf"\b{minutes} min", plain), f"README says {minutes} minutes"
     assert question.split("?")[0] in plain, f"README asks {question!r}"
+
+
+def test_the_table_of_attacks_is_the_library():
+    """Every attack, with the norms it takes; a norm outside the row is refused."""
+    import advlib
+    from advlib.testing import toy
+
+    model, x, y = toy(n=2)
+    named = re.findall(
+        r"^\| `(\w+)` \| ([^|]+) \| (budget|smallest) \| ([^|]+) \|.*`(advlib/attacks/\w+\.py)`", README, re.M
+    )
+    helpers = {
+        "transfer",
+        "universal",
+        "patch",
+        "eot",
+        "bpda",
+        "BlackBox",
+        "TransferMatrix",
+        "Patch",
+        "NoGradientError",
+    }
+    listed = {name for name, *_ in named}
+    assert listed | helpers >= set(advlib.attacks.__all__) and listed <= set(advlib.attacks.__all__)
+    for name, _, kind, norms, file in named:
+        attack = getattr(advlib.attacks, name)
+        takes = inspect.signature(attack).parameters
+        assert attack.__module__ == file.removesuffix(".py").replace("/", ".")
+        assert ("eps" in takes and takes["eps"].default is inspect.Parameter.empty) == (kind == "budget"), (
+            name
+        )
+        allowed = {n.strip().lower().replace("∞", "inf") for n in norms.split(",")}
+        if "norm" not in takes:
+            assert len(allowed) == 1, name
+            continue
+        for norm in {"linf", "l2", "l1", "l0"} - allowed:
+            with pytest.raises((ValueError, TypeError), match="norm"):
+                attack(model, x, y, norm=norm, **({"eps": 0.1} if kind == "budget" else {}))
 
 
 def test_its_program_runs(tmp_path):

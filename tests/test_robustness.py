@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.stats import binomtest
 from advlib import data, models, robustness
 from advlib._checks import ProbabilitiesNotLogitsError
 from advlib.attacks import fgsm, pgd
-from advlib.diagnostics import Flag
+from advlib.diagnostics import Flag, FlagWarning, raise_flag
 from advlib.robustness import Outcome, Report, compare, curve, evaluate, interval
 
 # --- Six images, counted by hand: each of one grey, which the model takes for class 1 when it is above 0.5
@@ -304,6 +305,25 @@ def test_what_is_no_array_of_images(returned, error, words):
             grey_model, X, Y, {"fine": brighter, "bad": lambda model, x, y: returned(x)}, norm="linf", eps=0.1
         )
     assert list(caught.value.report.outcomes) == ["fine"]
+
+
+def test_flags_that_an_attack_raises_are_kept_and_other_warnings_pass():
+    flag = Flag("amber", "made up", "3 of 6 images", "nothing", "nothing")
+
+    def warns(model, x, y):
+        raise_flag(flag)
+        raise_flag(flag)
+        warnings.warn("of another kind", RuntimeWarning, stacklevel=1)
+        return x
+
+    with pytest.warns(RuntimeWarning, match="of another kind") as shown:
+        report = evaluate(grey_model, X, Y, {"a": warns, "b": brighter}, norm="linf", eps=0.1)
+    assert not [w for w in shown if w.category is FlagWarning]
+    assert [f.seen for f in report.flags] == ["a: 3 of 6 images"] * 2
+    assert report.flags[0].name == "made up"
+    with pytest.warns(FlagWarning, match="made up") as shown:
+        warns(grey_model, X, Y)
+    assert shown[0].message.flag is flag and shown[0].filename == __file__
 
 
 def test_float64_is_rounded_and_flagged():

@@ -320,6 +320,43 @@ def test_a_stamp_that_does_not_fit(course, installer, change, reason):
     assert course.state_of_venv() == "ready"
 
 
+def test_peers_have_an_environment_of_their_own(course, installer, monkeypatch):
+    """The lock, then the other libraries without what they ask for, by pip first; then only their tests. .venv is left alone."""
+    folder = course.ROOT / "tests" / "external"
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "tests" / "external" / "requirements.txt", folder)
+    course.setup()
+    before, _ = course.STAMP.read_text(encoding="utf-8"), installer.clear()
+    calls = []
+    monkeypatch.setattr(course, "call", lambda command: calls.append(command[1:]) or 0)
+    monkeypatch.setattr(course, "find_uv", lambda: ["uv"])
+    monkeypatch.setattr(course, "IN_VENV", sys.executable)  # an absolute path stays as it is
+    assert course.main(["test", "--peers", "-x"]) == 0
+    assert calls == [["-m", "pytest", "tests/external", "-x"]]
+    venv, packages, _itself, peers = installer
+    assert venv[-1] == str(course.ROOT / ".venv-peers") and packages[-1] == "requirements.txt"
+    assert peers[0] == sys.executable and peers[-3:] == ["--no-deps", "-r", str(folder / "requirements.txt")]
+    assert (course.ROOT / ".venv" / "course-stamp.json").read_text(encoding="utf-8") == before
+    assert course.state_of_venv() == "ready"
+    with (folder / "requirements.txt").open("a", encoding="utf-8") as text:
+        text.write("one-more==1.0\n")
+    assert course.state_of_venv() == "outdated"
+
+
+def test_peers_are_pinned_where_the_lock_has_nothing_to_say(course):
+    """Each line is one version and no address; none replaces a package of the lock; what the extra asks for is among them."""
+    lines = (ROOT / "tests" / "external" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pinned = [Requirement(line.split("#")[0]) for line in lines if line.split("#")[0].strip()]
+    versions = {}
+    for requirement in pinned:
+        assert requirement.url is None and [s.operator for s in requirement.specifier] == ["=="], requirement
+        versions[canonicalize_name(requirement.name)] = next(iter(requirement.specifier)).version
+    locked = {canonicalize_name(Requirement(line).name) for line, _hashes in course.locked()}
+    assert not locked & set(versions)
+    for wanted in map(Requirement, PROJECT["optional-dependencies"]["peers"]):
+        assert Version(versions[canonicalize_name(wanted.name)]) in wanted.specifier
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"python": "3.12"}', "null"])
 def test_a_broken_stamp_is_not_believed(course, installer, content):
     course.setup()

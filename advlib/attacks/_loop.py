@@ -114,6 +114,8 @@ def quiet():
 class Group:
     """Images that the model gets right, under attack together; holds the best point of each."""
 
+    confidence = 0.0  # the margin that counts as reaching the goal
+
     def __init__(
         self, oracle, x, y, target, index, z_clean, loss, seed, smallest=None, keep="best", early_stop=True, callback=None
     ):  # fmt: skip
@@ -222,7 +224,8 @@ class Group:
         np.add.at(self.queries, i, 1)
         logits = self.oracle.logits(points)
         aim = None if self.aim is None else self.aim[i]
-        value = _loss(self.loss)(tf.constant(logits), self.y[i], aim, tf.constant(self.z_clean[i])).numpy()
+        given = [logits, self.y[i], self.z_clean[i]] + ([] if aim is None else [aim])
+        value = _compiled_loss(self.loss, *map(tf.constant, given)).numpy()
         size = None
         if candidates and self.smallest is not None:
             # padded as every call is: a sum over fewer rows could round otherwise
@@ -232,6 +235,9 @@ class Group:
 
     def _reached(self, logits, i):
         """Which of these outputs reach the attack's goal; one that is no number does not."""
+        if self.confidence:  # the label, or the target, is given or denied that much
+            own, sign = (self.y, 1) if self.target is None else (self.target, -1)
+            logits = logits + np.float32(sign * self.confidence) * np.eye(logits.shape[1], dtype=np.float32)[own[i]]
         predicted = logits.argmax(axis=1)
         reached = predicted != self.y[i] if self.target is None else predicted == self.target[i]
         return reached & ~np.isnan(logits).any(axis=1)
@@ -404,10 +410,11 @@ class Oracle:
             # Through a weak reference: a strong one, held by the cache, would keep every model alive for ever.
             compiled = tf.function(build(self._call(weakref.ref(self.model))), input_signature=signature)
             # The concrete function, as the bookkeeping of a tf.function costs a millisecond a call, a fifth of a batch.
-            known[key] = compiled.get_concrete_function()
-        stateful = {op.type for op in known[key].graph.get_operations() if op.op_def.is_stateful}
-        self.parallel = stateful <= {"ReadVariableOp"}
-        return known[key]
+            compiled = compiled.get_concrete_function()
+            stateful = {op.type for op in compiled.graph.get_operations() if op.op_def.is_stateful}
+            known[key] = compiled, stateful <= {"ReadVariableOp"}
+        compiled, self.parallel = known[key]
+        return compiled
 
     def _call(self, reference=None):
         model, name = self.model, getattr(self.model, "name", type(self.model).__name__)
@@ -435,6 +442,24 @@ def _accepts(f, word):
         return word in inspect.signature(f).parameters
     except (TypeError, ValueError):
         return False
+
+
+def _compiled_loss(loss, *given):
+    """The loss at (logits, y, z_clean) or (logits, y, z_clean, aim), tensors: compiled, as its operations one by one cost as
+    much as the forward pass of fifty images."""
+    key = loss, given[0].shape[1], len(given)
+    if callable(loss):
+        return _loss(loss)(*given[:2], None, None)
+    if key not in _LOSSES:
+        compiled = tf.function(
+            lambda z, y, z_clean, *aim: _loss(loss)(z, y, aim[0] if aim else None, z_clean)
+        )
+        signature = [tf.TensorSpec([None, *part.shape[1:]], part.dtype) for part in given]
+        _LOSSES[key] = compiled.get_concrete_function(*signature)
+    return _LOSSES[key](*given)
+
+
+_LOSSES = {}
 
 
 def _loss(loss):

@@ -8,6 +8,9 @@ from advlib._tensorflow import tf
 class NoGradientError(ValueError):
     """A gradient was asked of a model that has none to give."""
 
+    # AutoGraph, which rewrites errors raised while it traces, keeps the type of those that are made so.
+    __init__ = Exception.__init__
+
 
 class BlackBox:
     """A model as an outsider meets it: it answers questions, counts them, and gives no gradient.
