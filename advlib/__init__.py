@@ -13,34 +13,14 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = (
-    "attacks", "certify", "check", "corruptions", "data", "diagnostics", "losses", "models", "noise", "norms", "plots", "robustness",
-    "testing", "training",
+    "attacks", "certify", "check", "corruptions", "data", "diagnostics", "losses", "models", "noise", "norms", "plots",
+    "robustness", "testing", "training",
 )  # fmt: skip
-_NAMES = {
-    "fgsm": "attacks",
-    "bim": "attacks",
-    "pgd": "attacks",
-    "mi_fgsm": "attacks",
-    "nes": "attacks",
-    "spsa": "attacks",
-    "square": "attacks",
-    "carlini_wagner": "attacks",
-    "ddn": "attacks",
-    "fmn": "attacks",
-    "deepfool": "attacks",
-    "fab": "attacks",
-    "eot": "attacks",
-    "bpda": "attacks",
-    "boundary": "attacks",
-    "hop_skip_jump": "attacks",
-    "apgd": "attacks",
-    "autoattack": "attacks",
-    "universal": "attacks",
-    "patch": "attacks",
-    "transfer": "attacks",
-    "evaluate": "robustness",
-    "Report": "robustness",
-}
+_ATTACKS = (
+    "apgd", "autoattack", "bim", "boundary", "bpda", "carlini_wagner", "ddn", "deepfool", "eot", "fab", "fgsm", "fmn",
+    "hop_skip_jump", "mi_fgsm", "nes", "patch", "pgd", "spsa", "square", "transfer", "universal",
+)  # fmt: skip
+_NAMES = {**dict.fromkeys(_ATTACKS, "attacks"), "evaluate": "robustness", "Report": "robustness"}
 __all__ = [*_MODULES, *_NAMES]
 
 

@@ -108,11 +108,17 @@ class L2(Norm):
         s = tf.minimum(1.0, eps / tf.maximum(_norm2(delta), 1e-12))
         # From below: pixels at the wall at s stay there for any larger s. With those fixed, ‖δ(s)‖ = ε has a closed
         # form, which cannot overshoot. It is exact once no further pixel reaches the wall; MNIST takes 3 to 8 rounds.
-        for _ in range(10):
+        # A further round would change no bit then, so an image's s does not depend on how many rounds the others need.
+
+        def grow(s, _):
             stuck = s * size >= wall
             spent = tf.reduce_sum(tf.where(stuck, wall, 0.0) ** 2, axis=(1, 2, 3), keepdims=True)
             free = tf.reduce_sum(tf.where(stuck, 0.0, size) ** 2, axis=(1, 2, 3), keepdims=True)
-            s = tf.clip_by_value(tf.sqrt(tf.maximum(eps**2 - spent, 0.0) / tf.maximum(free, 1e-24)), s, 1.0)
+            exact = tf.sqrt(tf.maximum(eps**2 - spent, 0.0) / tf.maximum(free, 1e-24))
+            return tf.clip_by_value(exact, s, 1.0), s
+
+        grows = lambda s, last: tf.reduce_any(s > last)  # noqa: E731
+        s, _ = tf.while_loop(grows, grow, (s, tf.zeros_like(s) - 1), maximum_iterations=10)
         return tf.clip_by_value(x + tf.clip_by_value(s * delta, low, high), 0.0, 1.0)
 
     def steepest(self, g, z):

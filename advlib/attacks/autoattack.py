@@ -13,7 +13,7 @@ from advlib._tensorflow import tf
 from advlib.attacks._loop import Oracle, quiet, run
 from advlib.attacks.apgd import apgd, start
 from advlib.diagnostics import Flag, raise_flag
-from advlib.robustness import tolerance
+from advlib.robustness import interval, tolerance
 
 STEPS, TARGETS, QUERIES, EOT_SAMPLES = 100, 9, 5000, 20
 _CHECKS = "Croce & Hein 2020, arXiv 2003.01690; the flags of its released code, flags_doc.md"
@@ -204,7 +204,7 @@ def _without_gradient(model, x, y, classes, common):
 
 def _flag_square(broken, n):
     return Flag(
-        "red" if broken > 0.02 * n else "amber", "black box beats white box",
+        "red" if interval(broken, n)[0] > 0.02 else "amber", "black box beats white box",
         f"Square broke {broken} of {n} images that the attacks with gradients left standing",
         "an attack that knows less should not find more: the gradients may mislead, and accuracy may be lower still",
         "run Square with more steps and restarts, and an adaptive attack (advlib.attacks.bpda, eot)", _CHECKS,

@@ -70,8 +70,8 @@ def hop_skip_jump(
     model: callable, images → logits, of which only the largest's place is used. x: float32 (N, H, W, C) in [0, 1]. y: true
     labels (N,). norm: "l2" or "linf". steps: normals estimated; max_evals: an upper limit of B_t. start: adversarial images
     (N, H, W, C) to begin from, by default uniform noise that the model gets wrong; a targeted attack needs images of the wanted
-    class. y_target, seed, callback, batch_size: as in `pgd`. Queries of an image, about 950 after 5 steps, 2,500 after 10 and
-    6,600 after 20 at 28 × 28 pixels, are in the callback's `Trace`.
+    class. y_target, seed, callback, batch_size: as in `pgd`. Queries of an image, about 930 after 5 steps, 2,400 after 10 and
+    6,500 after 20 at 28 × 28 pixels, are in the callback's `Trace`.
 
     Returns x_adv, float32 (N, H, W, C): the smallest adversarial perturbation found; x itself where the model is already wrong
     or no noise fooled it. Raises TypeError or ValueError for bad input; ValueError for a start that is not adversarial.
