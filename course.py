@@ -466,7 +466,10 @@ def test(arguments):
     else:
         # file by file on all cores: TensorFlow alone keeps two busy, and memory is a gigabyte each
         together = ["-n", str(max(1, min(4, os.cpu_count() or 1))), "--dist", "loadfile"]
-        runs = {"unit tests": ["tests", *together, *arguments], "notebooks": [*as_notebooks, "notebooks", *arguments]}
+        runs = {
+            "unit tests": ["tests", *together, *arguments],
+            "notebooks": [*as_notebooks, "notebooks", *arguments],
+        }
     # pytest's 5 says that nothing was selected; with -k or -m that may be so in one run, but not in both
     nothing, problems, results = 5, [], []
     for name, options in runs.items():

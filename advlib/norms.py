@@ -147,27 +147,30 @@ class L1(Norm):
         """δ_i(λ) = clip(sign(δ_i)·max(|δ_i| − λ, 0)), λ ≥ 0 such that Σ|δ_i(λ)| = ε (Croce & Hein 2021, arXiv 2103.01208)."""
         delta = z - x
         wall = tf.where(delta > 0, 1.0 - x, x)
-        size = tf.abs(delta)
-        # |δ_i(λ)| = (|δ_i| − λ)₊ − (|δ_i| − wall_i − λ)₊, so Σ|δ_i(λ)| is linear between the sorted corners
-        # |δ_i| and |δ_i| − wall_i: walk down from the largest until the sum reaches ε.
-        n = tf.shape(z)[0]
-        corner = tf.reshape(tf.concat([size, size - wall], axis=-1), (n, -1))
-        sign = tf.reshape(tf.concat([tf.ones_like(size), -tf.ones_like(size)], axis=-1), (n, -1))
-        order = tf.argsort(corner, axis=1, direction="DESCENDING")
-        corner = tf.gather(corner, order, batch_dims=1)
-        slope = tf.cumsum(tf.gather(sign, order, batch_dims=1), axis=1)  # between this corner and the next
-        drop = corner - tf.concat([corner[:, 1:], corner[:, -1:]], axis=1)
-        total = tf.cumsum(slope * drop, axis=1, exclusive=True)  # Σ|δ_i(λ)| at each corner
-        eps = tf.reshape(
-            tf.broadcast_to(tf.cast(eps, z.dtype), (n,)) if _is_scalar(eps) else tf.cast(eps, z.dtype), (n, 1)
-        )
-        at = (
-            tf.reduce_sum(tf.cast(total <= eps, tf.int32), axis=1, keepdims=True) - 1
-        )  # the last corner not beyond ε
-        here, height, fall = (tf.gather(v, at, batch_dims=1) for v in (corner, total, slope))
-        level = tf.maximum(here - tf.math.divide_no_nan(eps - height, fall), 0.0)
-        kept = tf.minimum(tf.maximum(size - level[:, :, None, None], 0.0), wall)
-        return tf.clip_by_value(x + tf.sign(delta) * kept, 0.0, 1.0)
+        size, eps = tf.abs(delta), tf.cast(_per_image(eps), z.dtype)
+
+        def kept(level):
+            return tf.minimum(tf.nn.relu(size - level), wall)
+
+        def nearer(low, high, level, there, t):
+            """Newton's step for λ, or half the bracket where it leaves it; an image that is there stays there."""
+            part = kept(level)
+            over = tf.reduce_sum(part, axis=(1, 2, 3), keepdims=True) - eps
+            # the sum falls by 1 for each pixel that is neither back at x nor at its wall
+            free = tf.reduce_sum(tf.cast((part > 0) & (part < wall), z.dtype), axis=(1, 2, 3), keepdims=True)
+            there |= (tf.abs(over) <= 2e-6 * eps) | ((level <= 0) & (over <= 0))
+            low, high = tf.where(over > 0, level, low), tf.where(over > 0, high, level)
+            guess = level + tf.math.divide_no_nan(over, free)
+            halve = (guess <= low) | (guess >= high) | (t % 4 == 3)
+            return low, high, tf.where(there, level, tf.where(halve, (low + high) / 2, guess)), there, t + 1
+
+        zero = tf.zeros_like(size[:, :1, :1, :1])
+        top = tf.reduce_max(size, axis=(1, 2, 3), keepdims=True)
+        state = (zero, top, zero, tf.zeros_like(zero, tf.bool), 0)
+        unfinished = lambda low, high, level, there, t: ~tf.reduce_all(there)  # noqa: E731
+        _, high, level, there, _ = tf.while_loop(unfinished, nearer, state, maximum_iterations=60)
+        level = tf.where(there, level, high)  # the side inside the ball
+        return tf.clip_by_value(x + tf.sign(delta) * kept(level), 0.0, 1.0)
 
     def steepest(self, g, z):
         """Equal steps on the largest |g_i| that can still move (SLIDE, Tramèr & Boneh 2019, arXiv 1904.13000)."""
@@ -199,10 +202,19 @@ class L0(Norm):
         """Clip to the box, then keep the ⌊ε⌋ pixels whose return to `x` would cost most (Croce & Hein 2019, arXiv 1909.05040)."""
         delta = z - x
         inside = tf.clip_by_value(z, 0.0, 1.0)
-        gain = tf.reduce_sum(tf.square(delta) - tf.square(z - inside), axis=3, keepdims=True)
-        return tf.where(
-            tf.cast(_rank(gain), z.dtype) < tf.floor(tf.cast(_per_image(eps), z.dtype)), inside, x
-        )
+        gain = tf.reduce_sum(tf.square(delta) - tf.square(z - inside), axis=3)
+        flat = tf.reshape(gain, (tf.shape(gain)[0], -1))
+        n = tf.shape(flat)
+        eps = tf.fill((n[0], 1), eps) if _is_scalar(eps) else tf.reshape(eps, (-1, 1))
+        count = tf.minimum(tf.cast(eps, tf.int32), n[1])
+        best = tf.math.top_k(
+            flat, tf.maximum(tf.reduce_max(count), 1)
+        ).values  # no more than some image needs
+        last = tf.gather(best, tf.maximum(count - 1, 0), batch_dims=1)
+        more, same = flat > last, tf.cast(flat == last, tf.int32)  # of equal pixels the first ones
+        room = count - tf.reduce_sum(tf.cast(more, tf.int32), axis=1, keepdims=True)
+        keep = (more | ((same > 0) & (tf.cumsum(same, axis=1) <= room))) & (count > 0)
+        return tf.where(tf.reshape(keep, tf.shape(gain))[..., None], inside, x)
 
     def steepest(self, g, z):
         """g / ‖g‖₁ (Croce & Hein 2019): the projection, not the step, chooses the pixels, so no pixel is left out here."""

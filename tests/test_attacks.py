@@ -82,7 +82,9 @@ ATTACKS = [
         iterative=False,
         options=(("searches", 2), ("steps", 20), ("learning_rate", 0.05), ("initial_const", 1.0)),
     ),
-    Attack(deepfool, norms=("l2", "linf"), targeted=False, minimal=True, iterative=False, reaches=("l2", "linf")),
+    Attack(
+        deepfool, norms=("l2", "linf"), targeted=False, minimal=True, iterative=False, reaches=("l2", "linf")
+    ),
     Attack(
         fab,
         norms=("linf", "l2", "l1"),
@@ -117,9 +119,7 @@ ATTACKS = [
         options=(("steps", 5), ("samples", 10)),
     ),
     Attack(square, norms=("linf", "l2", "l1"), gradient=False, iterative=False, options=(("steps", 30),)),
-    Attack(
-        boundary, norms=("l2",), gradient=False, minimal=True, iterative=False, options=(("steps", 31),)
-    ),
+    Attack(boundary, norms=("l2",), gradient=False, minimal=True, iterative=False, options=(("steps", 31),)),
     Attack(
         hop_skip_jump,
         norms=("l2", "linf"),

@@ -115,7 +115,9 @@ def test_a_compiled_model_without_a_gradient_says_so():
         def call(self, x):
             return tf.round(x)
 
-    rounded = keras.Sequential([keras.Input((4, 4, 1)), Rounded(), keras.layers.Flatten(), keras.layers.Dense(3)])
+    rounded = keras.Sequential(
+        [keras.Input((4, 4, 1)), Rounded(), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
     x = np.full((2, 4, 4, 1), 0.5, np.float32)
     with pytest.raises(NoGradientError, match="no gradient"):
         pgd(rounded, x, models.predict_logits(rounded, x).argmax(axis=1), eps=0.1)

@@ -566,7 +566,13 @@ def test_test_runs_unit_tests_and_notebooks(course, started):
     commands, _ = started
     assert course.main(["test", "-x", "-k", "pgd"]) == 0
     unit, notebooks = (command[1:] for command in commands)
-    assert unit[:4] == ["-m", "pytest", "tests", "-n"] and unit[5:] == ["--dist", "loadfile", "-x", "-k", "pgd"]
+    assert unit[:4] == ["-m", "pytest", "tests", "-n"] and unit[5:] == [
+        "--dist",
+        "loadfile",
+        "-x",
+        "-k",
+        "pgd",
+    ]
     assert notebooks == ["-m", "pytest", "--nbval", "-p", "advlib.nbplugin", "notebooks", "-x", "-k", "pgd"]
 
 

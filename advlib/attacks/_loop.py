@@ -237,7 +237,10 @@ class Group:
         """Which of these outputs reach the attack's goal; one that is no number does not."""
         if self.confidence:  # the label, or the target, is given or denied that much
             own, sign = (self.y, 1) if self.target is None else (self.target, -1)
-            logits = logits + np.float32(sign * self.confidence) * np.eye(logits.shape[1], dtype=np.float32)[own[i]]
+            logits = (
+                logits
+                + np.float32(sign * self.confidence) * np.eye(logits.shape[1], dtype=np.float32)[own[i]]
+            )
         predicted = logits.argmax(axis=1)
         reached = predicted != self.y[i] if self.target is None else predicted == self.target[i]
         return reached & ~np.isnan(logits).any(axis=1)

@@ -43,9 +43,9 @@ def deepfool(model, x, y, *, norm="l2", steps=50, overshoot=0.02, callback=None,
     """x_{i+1} = clip( x + (1 + η)·Σ_{j≤i} r_j ), r_j the shortest step to the nearest boundary of the model linearised at x_j.
 
     model: callable, images → logits. x: float32 (N, H, W, C) in [0, 1]. y: true labels (N,). norm: "l2" or "linf".
-    steps: at most; an image is left alone as soon as it is broken, mostly after two or three. overshoot: η, the share by
-    which the sum of the steps is stretched, so that the boundary is crossed. callback: is given a `Trace` of the images
-    still standing before every step and at the end.
+    steps: at most; an image is left alone as soon as it is broken, on MNIST after about eight, where the box binds, else after
+    two or three. overshoot: η, the share by which the sum of the steps is stretched, so that the boundary is crossed.
+    callback: is given a `Trace` of the images still standing before every step and at the end.
 
     A step takes the gradients of all logits: as many backward passes as the model has classes. Returns x_adv, float32
     (N, H, W, C) in the box, the first adversarial point met, not far from the smallest; x itself where none was found, and
