@@ -76,6 +76,18 @@ def check_labels(y, n, classes=None, name="y"):
     return y.astype(np.int64)
 
 
+def check_start(start, x):
+    """`start` as images of x's shape; None stays None."""
+    if start is None:
+        return None
+    start = check_images(start, "start")
+    if start.shape != np.shape(x):
+        raise ValueError(
+            f"start has shape {start.shape}: that of x, {np.shape(x)}, was expected, one image for each, for example x.copy()"
+        )
+    return start
+
+
 def check_target(y_target, y, classes=None):
     """`y_target` as NumPy int64 (N,), nowhere equal to `y`; None stays None."""
     if y_target is None:

@@ -9,6 +9,7 @@ inside a training step. Lesson 03 derives the steepest directions, lesson 04 the
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -16,42 +17,42 @@ from advlib._checks import check_number
 from advlib._tensorflow import tf
 
 
-def get(norm):
-    """The norm named "linf", "l2", "l1" or "l0"; a `Norm` passes through. ValueError for another name."""
-    if isinstance(norm, Norm):
-        return norm
-    if not isinstance(norm, str) or norm not in NORMS:
+def get(norm, among=("linf", "l2", "l1", "l0")):
+    """The norm named "linf", "l2", "l1" or "l0"; a `Norm` passes through. ValueError for another name, or one not in `among`."""
+    name = norm.name if isinstance(norm, Norm) else norm
+    if not isinstance(name, str) or name not in among:
         raise ValueError(
-            f"norm={norm!r}: one of {', '.join(map(repr, NORMS))} was expected, for example norm='linf'"
+            f"norm={norm!r}: one of {', '.join(map(repr, among))} was expected, for example norm={among[0]!r}"
         )
-    return NORMS[norm]
+    return norm if isinstance(norm, Norm) else NORMS[name]
 
 
-class Norm:
+class Norm(ABC):
     """What an attack asks of a norm. Images are (N, H, W, C); ε is a number or one number an image."""
 
     name: str  # as in `norm="linf"`
     label: str  # as in prose and figures
+    dual: str | None  # the norm ‖·‖* with max{⟨g, δ⟩ : ‖δ‖ ≤ 1} = ‖g‖*, by name
 
+    @abstractmethod
     def size(self, delta):
         """‖δ‖ of each image: (N, H, W, C) → (N,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def project(self, z, x, eps):
         """The point nearest to `z`, in Euclidean distance, of {‖z − x‖ ≤ ε} ∩ [0, 1]^d, exactly."""
-        raise NotImplementedError
 
+    @abstractmethod
     def steepest(self, g, z):
         """The step of length 1 along which a loss with gradient `g` at `z` rises fastest; 0 where g is 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, rng, shape, eps):
         """One δ of `shape`, uniform in the ball of radius ε; NumPy float32."""
-        raise NotImplementedError
 
+    @abstractmethod
     def largest(self, shape):
         """The largest budget that means anything in images of shape (H, W, C): the size of the whole box."""
-        raise NotImplementedError
 
     def step(self, eps):
         """The length of a step worth the budget `eps`."""
@@ -73,6 +74,7 @@ class Norm:
 
 class Linf(Norm):
     name, label, example = "linf", "L∞", "8/255"
+    dual = "l1"
     budget = "an L∞ budget in [0, 1] pixel units"
 
     def size(self, delta):
@@ -94,6 +96,7 @@ class Linf(Norm):
 
 class L2(Norm):
     name, label, example = "l2", "L2", "2.0"
+    dual = "l2"
     budget = "an L2 budget in pixel units"
 
     def size(self, delta):
@@ -135,6 +138,7 @@ class L2(Norm):
 
 class L1(Norm):
     name, label, example = "l1", "L1", "10.0"
+    dual = "linf"
     budget = "an L1 budget (a sum over pixels)"
 
     def __init__(self, top=0.01):
@@ -192,6 +196,7 @@ class L1(Norm):
 
 class L0(Norm):
     name, label, example = "l0", "L0", "20"
+    dual = None
     budget = "an L0 budget (a number of pixels)"
 
     def size(self, delta):
@@ -242,6 +247,11 @@ def _is_scalar(eps):
 
 def _per_image(eps):
     return eps if _is_scalar(eps) else tf.reshape(eps, (-1, 1, 1, 1))
+
+
+def column(v):
+    """(N,) → (N, 1, 1, 1), NumPy or tensor: one number an image."""
+    return v[:, None, None, None]
 
 
 def _norm2(delta):

@@ -65,7 +65,7 @@ FAULTS = [
     Fault("seed-ignored", LOOP, "key=repr((seed, *purpose))", "key=repr(purpose)", ("02", "04"), ("noise",)),
     Fault("threshold-never-reached", "training.py", "history.loss[-1] < threshold", "history.loss[-1] < 0", ("01",), ("training",)),
     Fault("order-not-shuffled", "training.py", "np.random.default_rng([seed, epoch]).permutation(n)", "np.arange(n)", ("01",), ("training",)),
-    Fault("deepfool-last-step-only", "attacks/deepfool.py", "    total += distance", "    total = distance", ("06",), ("deepfool",)),
+    Fault("deepfool-last-step-only", "attacks/deepfool.py", "    total += column(distance)", "    total = column(distance)", ("06",), ("deepfool",)),
     Fault("ddn-radius-backwards", "attacks/ddn.py", "1 - gamma, 1 + gamma", "1 + gamma, 1 - gamma", ("06",), ("ddn",)),
     Fault("fmn-radius-never-shrinks", "attacks/fmn.py", "tf.minimum((1 - gamma) * eps, best)", "(1 + gamma) * eps", ("06",), ("fmn",)),
     Fault("cw-search-backwards", "attacks/carlini_wagner.py", "low, high = np.where(won, low, c), np.where(won, c, high)", "low, high = np.where(won, c, low), np.where(won, high, c)", ("06",), ("carlini_wagner",)),

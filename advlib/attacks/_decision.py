@@ -5,23 +5,10 @@ import math
 
 import numpy as np
 
-from advlib._checks import check_images
+from advlib.norms import column
 
 # Draws of noise before an image is given up; most models need one to three.
 TRIES = 500
-
-
-def check_start(start, x):
-    """`start` as images of x's shape; None stays None."""
-    if start is None:
-        return None
-    start = check_images(start, "start")
-    if start.shape != np.shape(x):
-        raise ValueError(
-            f"start has shape {start.shape}: that of x, {np.shape(x)}, was expected, one image for each, "
-            "for example x_train[y_train == 3][:len(x)]"
-        )
-    return start
 
 
 def adversarial_start(group, start):
@@ -103,8 +90,3 @@ def size(norm, delta):
     return np.linalg.norm(
         delta.reshape(len(delta), math.prod(delta.shape[1:])), {"l2": 2, "linf": np.inf}[norm], axis=1
     )
-
-
-def column(a):
-    """(N,) → (N, 1, 1, 1)."""
-    return a[:, None, None, None]

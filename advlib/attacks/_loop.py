@@ -290,7 +290,7 @@ def stream(image, seed, *purpose):
 # The compiled functions of each model, gone when the model goes.
 _COMPILED = weakref.WeakKeyDictionary()
 # Batches in flight: one call's ends and NumPy's part leave cores idle that another can use, a fifth of the time.
-_THREADS = ThreadPoolExecutor(4, thread_name_prefix="advlib")
+THREADS = ThreadPoolExecutor(4, thread_name_prefix="advlib")
 
 
 class Oracle:
@@ -331,7 +331,7 @@ class Oracle:
 
     def map(self, f, batches):
         """f of each batch, in order; several at once where the model has no state that the order could change."""
-        return _THREADS.map(f, batches) if self.parallel else map(f, batches)
+        return THREADS.map(f, batches) if self.parallel else map(f, batches)
 
     def step(self, update, ball, loss, constants, targeted, z, scalars, state):
         """A function (rows, points, state) → loss, logits and the points moved by `update`, with their state, of one batch.

@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 from advlib import norms
-from advlib._checks import check_choice, check_number
+from advlib._checks import check_number
 from advlib._tensorflow import tf
 from advlib.attacks._loop import run
+from advlib.norms import column
 
 
 def momentum_step(ball, at, eps, rho, momentum, length, last, best, best_gradient, numbers):
@@ -21,11 +22,11 @@ def momentum_step(ball, at, eps, rho, momentum, length, last, best, best_gradien
     z, gradient, loss = at.z, at.gradient, at.loss
     if length > 0:
         stuck = (rises <= rho * length) | ((halved == 0) & (top <= top_then))
-        z, gradient = tf.where(_wide(stuck), best, z), tf.where(_wide(stuck), best_gradient, gradient)
+        z, gradient = tf.where(column(stuck), best, z), tf.where(column(stuck), best_gradient, gradient)
         eta, loss = tf.where(stuck, eta / 2, eta), tf.where(stuck, top, loss)
         rises, top_then, halved = tf.zeros_like(rises), top, tf.cast(stuck, tf.float32)
 
-    ahead = ball.project(z + _wide(eta) * ball.steepest(gradient, z), at.x, eps)
+    ahead = ball.project(z + column(eta) * ball.steepest(gradient, z), at.x, eps)
     moved = ball.project(z + momentum * (ahead - z) + (1 - momentum) * (z - last), at.x, eps)
     return moved, z, best, best_gradient, tf.stack([eta, loss, top, rises, top_then, halved], axis=1)
 
@@ -43,15 +44,15 @@ def sparse_step(ball, at, eps, check, best, best_gradient, numbers):
     eta = tf.where(sparser, eps, tf.where(check, tf.maximum(eta / 1.5, eps / 10), eta))
     k, spread = tf.where(check, changed / 1.5, k), tf.where(check, changed, spread)
 
-    z, gradient = tf.where(_wide(sparser), best, at.z), tf.where(_wide(sparser), best_gradient, at.gradient)
+    z, gradient = tf.where(column(sparser), best, at.z), tf.where(column(sparser), best_gradient, at.gradient)
     held = ((z >= 1.0) & (gradient > 0)) | ((z <= 0.0) & (gradient < 0))
     size = tf.where(held, 0.0, tf.abs(gradient))
     ranked = tf.sort(tf.reshape(size, (tf.shape(z)[0], -1)), axis=1, direction="DESCENDING")
     place = tf.clip_by_value(tf.cast(tf.math.floor(k), tf.int32) - 1, 0, tf.shape(ranked)[1] - 1)
     least = tf.gather(ranked, place, axis=1, batch_dims=1)
-    s = tf.where((size >= _wide(least)) & ~held, tf.sign(gradient), 0.0)
+    s = tf.where((size >= column(least)) & ~held, tf.sign(gradient), 0.0)
     count = tf.reduce_sum(tf.abs(s), axis=(1, 2, 3), keepdims=True)
-    moved = ball.project(z + _wide(eta) * tf.math.divide_no_nan(s, count), at.x, eps)
+    moved = ball.project(z + column(eta) * tf.math.divide_no_nan(s, count), at.x, eps)
     return moved, best, best_gradient, tf.stack([eta, top, k, spread], axis=1)
 
 
@@ -75,8 +76,7 @@ def apgd(
         >>> x_adv = apgd(net, x[:100], y[:100], eps=0.3)
         >>> x_adv = apgd(net, x[:100], y[:100], eps=0.3, loss="dlr", targets=9)
     """
-    ball = norms.get(norm) if isinstance(norm, norms.Norm) else norm
-    ball = norms.get(check_choice(getattr(ball, "name", ball), "norm", ("linf", "l2", "l1")))
+    ball = norms.get(norm, among=("linf", "l2", "l1"))
     check_number(steps, "steps", low=0, integer=True, example=100)
     check_number(restarts, "restarts", low=1, integer=True, example=1)
     check_number(rho, "rho", low=0, high=1, example=0.75)
@@ -190,14 +190,9 @@ def climb_sparsely(group, ball, eps, steps, restart):
 def _better(at, best, best_gradient, top):
     """The best point so far with its gradient and loss."""
     better = at.loss > top
-    wide = _wide(better)
+    wide = column(better)
     return (
         tf.where(wide, at.z, best),
         tf.where(wide, at.gradient, best_gradient),
         tf.where(better, at.loss, top),
     )
-
-
-def _wide(v):
-    """(B,) → (B, 1, 1, 1), one number an image."""
-    return tf.reshape(v, (-1, 1, 1, 1))

@@ -53,8 +53,7 @@ def autoattack(
 
         >>> x_adv = autoattack(net, x[:100], y[:100], eps=0.3, callback=lambda s: print(s.name, len(s.broken)))
     """
-    ball = norms.get(norm) if isinstance(norm, norms.Norm) else norm
-    ball = norms.get(check_choice(getattr(ball, "name", ball), "norm", ("linf", "l2", "l1")))
+    ball = norms.get(norm, among=("linf", "l2", "l1"))
     check_choice(version, "version", ("standard", "plus", "rand"))
     x = check_images(x)
     eps = ball.check_eps(eps, x.shape[1:])

@@ -3,9 +3,10 @@
 import numpy as np
 
 from advlib import norms
-from advlib._checks import check_number
-from advlib.attacks._decision import adversarial_start, bisect, check_start, column, gaussian, size
+from advlib._checks import check_number, check_start
+from advlib.attacks._decision import adversarial_start, bisect, gaussian, size
 from advlib.attacks._loop import run
+from advlib.norms import column
 
 EVERY = 10  # the side step alone is asked about at every tenth step
 SIDES, WINS = 10, 30  # of how many questions the shares are taken that decide about longer and shorter steps

@@ -8,11 +8,12 @@ from advlib import norms
 from advlib._checks import check_number
 from advlib._tensorflow import tf
 from advlib.attacks._loop import run
+from advlib.norms import column
 
 
 def adam_step(ball, at, t, learning_rate, confidence, c, w, m, v, objective, won):
     """w ← w − η · m̂/(√v̂ + 10⁻⁸) down ‖x'(w) − x‖² + c · f(x'),  f = max(κ − margin, 0),  x' = ½(tanh w + 1)."""
-    open_ = tf.cast(at.loss < confidence, tf.float32)[:, None, None, None]  # where f is not yet at its floor
+    open_ = column(tf.cast(at.loss < confidence, tf.float32))  # where f is not yet at its floor
     delta, slope = at.z - at.x, 0.5 * (1 - tf.tanh(w) ** 2)
     gradient = (2 * delta - c * open_ * at.gradient) * slope
     m = 0.9 * m + 0.1 * gradient

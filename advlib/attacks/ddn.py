@@ -8,6 +8,7 @@ from advlib import norms
 from advlib._checks import check_number
 from advlib._tensorflow import tf
 from advlib.attacks._loop import run
+from advlib.norms import column
 
 L2 = norms.get("l2")
 
@@ -16,13 +17,13 @@ def ddn_step(ball, at, alpha, gamma, eps, stray):
     """ε ← (1 − γ)·ε where z is adversarial, else (1 + γ)·ε;  z ← clip( x + ε · u/‖u‖₂ ), u = δ + α · ∇L/‖∇L‖₂."""
     eps = tf.minimum(eps * tf.where(at.broken, 1 - gamma, 1 + gamma), farthest(L2, at.x))
     u = at.z - at.x + alpha * direction(at.gradient, stray)
-    scale = tf.math.divide_no_nan(eps, L2.size(u))[:, None, None, None]
+    scale = column(tf.math.divide_no_nan(eps, L2.size(u)))
     return tf.clip_by_value(at.x + scale * u, 0.0, 1.0), eps, stray
 
 
 def direction(g, stray):
     """g/‖g‖₂; where g is 0, the random signs `stray` as a vector of length 1."""
-    size = L2.size(g)[:, None, None, None]
+    size = column(L2.size(g))
     return tf.where(
         size < 1e-12, tf.cast(stray, g.dtype) / math.prod(g.shape[1:]) ** 0.5, g / tf.maximum(size, 1e-12)
     )

@@ -3,12 +3,10 @@
 import numpy as np
 
 from advlib import norms
-from advlib._checks import check_choice, check_number
+from advlib._checks import check_number
 from advlib._tensorflow import tf
 from advlib.attacks._loop import run
-
-# ‖w‖_q with 1/p + 1/q = 1: how much a step of length 1 in L_p can change ⟨w, ·⟩
-DUAL = {"linf": norms.get("l1"), "l2": norms.get("l2"), "l1": norms.get("linf")}
+from advlib.norms import column
 
 
 def nearest_class(ball, at):
@@ -18,7 +16,7 @@ def nearest_class(ball, at):
     true = tf.gather(at.gradient, at.y, axis=1, batch_dims=1)
     f = at.logits - tf.gather(at.logits, at.y[:, None], axis=1, batch_dims=1)
     w = at.gradient - true[:, None]
-    slope = tf.reshape(DUAL[ball.name].size(tf.reshape(w, (-1, *at.x.shape[1:]))), (-1, classes))
+    slope = tf.reshape(norms.get(ball.dual).size(tf.reshape(w, (-1, *at.x.shape[1:]))), (-1, classes))
     never = tf.one_hot(at.y, classes, on_value=True, off_value=False) | (slope == 0)
     distance = tf.where(never, np.float32(np.inf), tf.abs(f) / tf.where(never, 1.0, slope))
     k = tf.argmin(distance, axis=1)
@@ -32,7 +30,7 @@ def deepfool_step(ball, at, overshoot, total):
     # Where the box cuts the steps short they would only creep up to the boundary. So the authors' code adds 10⁻⁴ to each;
     # here from the second on, as the first alone must reach the boundary of a linear model, no more.
     distance += tf.where(ball.size(total) > 0, 1e-4, 0.0)
-    total += distance[:, None, None, None] * ball.steepest(w, at.z)
+    total += column(distance) * ball.steepest(w, at.z)
     return tf.clip_by_value(at.x + (1 + overshoot) * total, 0.0, 1.0), total
 
 
@@ -56,7 +54,7 @@ def deepfool(model, x, y, *, norm="l2", steps=50, overshoot=0.02, callback=None,
 
         >>> x_adv = deepfool(net, x[:100], y[:100])
     """
-    ball = norms.get(check_choice(norm, "norm", ("l2", "linf")))
+    ball = norms.get(norm, among=("l2", "linf"))
     check_number(steps, "steps", low=0, integer=True, example=50)
     check_number(overshoot, "overshoot", low=0, example=0.02)
 

@@ -3,10 +3,11 @@
 import numpy as np
 
 from advlib import norms
-from advlib._checks import check_choice, check_images, check_number
+from advlib._checks import check_images, check_number
 from advlib._tensorflow import tf
 from advlib.attacks._loop import run
 from advlib.attacks.deepfool import nearest_class
+from advlib.norms import column
 
 
 def to_hyperplane(ball, t, w, c):
@@ -62,7 +63,7 @@ def move(ball, at, f, w, alpha_max, overshoot):
     from_x = -f - tf.reduce_sum(w * (at.x - at.z), axis=(1, 2, 3))
     d, d_x = to_hyperplane(ball, at.z, w, -f), to_hyperplane(ball, at.x, w, from_x)
     size, size_x = ball.size(d), ball.size(d_x)
-    alpha = tf.minimum(tf.math.divide_no_nan(size, size + size_x), alpha_max)[:, None, None, None]
+    alpha = column(tf.minimum(tf.math.divide_no_nan(size, size + size_x), alpha_max))
     z = (1 - alpha) * (at.z + overshoot * d) + alpha * (at.x + overshoot * d_x)
     return (tf.clip_by_value(z, 0.0, 1.0),)
 
@@ -105,7 +106,7 @@ def fab(
 
         >>> x_adv = fab(net, x[:100], y[:100], norm="l2", targets=9)
     """
-    ball = norms.get(check_choice(norm, "norm", ("linf", "l2", "l1")))
+    ball = norms.get(norm, among=("linf", "l2", "l1"))
     check_number(steps, "steps", low=0, integer=True, example=100)
     targets is None or check_number(targets, "targets", low=1, integer=True, example=9)
     if targets is not None and y_target is not None:

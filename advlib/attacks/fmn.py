@@ -3,12 +3,11 @@
 import numpy as np
 
 from advlib import norms
-from advlib._checks import check_images, check_number
+from advlib._checks import check_number, check_start
 from advlib._tensorflow import tf
 from advlib.attacks._loop import run
 from advlib.attacks.ddn import cosine, direction, farthest, stray_signs
-
-DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+from advlib.norms import column
 
 
 def fmn_step(ball, at, alpha, gamma, eps, best, stray):
@@ -25,7 +24,7 @@ def radius(ball, at, gamma, size, eps, best):
     if ball.name == "l0":
         fewer = tf.minimum(tf.minimum(eps - 1, tf.floor(eps * (1 - gamma))), best)
         return tf.maximum(tf.where(at.broken, fewer, tf.maximum(eps + 1, tf.floor(eps * (1 + gamma)))), 1)
-    slope = norms.get(DUAL[ball.name]).size(at.gradient)
+    slope = norms.get(ball.dual).size(at.gradient)
     # a ten-thousandth beyond: exactly there, rounding would keep the points of a linear model on the near side for ever
     guess = 1.0001 * (size + tf.abs(at.loss) / tf.maximum(slope, 1e-12))
     return tf.where(
@@ -59,12 +58,7 @@ def fmn(
     check_number(steps, "steps", low=0, integer=True, example=100)
     check_number(step_size, "step_size", low=0, example=1.0)
     check_number(gamma, "gamma", low=0, high=0.999, example=0.05)
-    if start is not None:
-        start = check_images(start, "start")
-        if start.shape != np.shape(x):
-            raise ValueError(
-                f"start has shape {start.shape}: that of x, {np.shape(x)}, was expected, for example start=x.copy()"
-            )
+    start = check_start(start, x)
 
     def fmn(group):
         group.begin(candidate=start is not None)
@@ -102,7 +96,7 @@ def boundary(group, ball, start):
     everyone = np.arange(len(start))
     _, broken = group.query(start, everyone)
     high = np.where(broken, -group.best_value, 0).astype(np.float32)
-    low, z = np.zeros_like(high), np.where(broken[:, None, None, None], start, group.x)
+    low, z = np.zeros_like(high), np.where(column(broken), start, group.x)
     for _ in range(10):
         middle = (low + high) / 2
         points = project(middle)

@@ -5,9 +5,10 @@ from functools import partial
 import numpy as np
 
 from advlib import norms
-from advlib._checks import check_choice, check_number
-from advlib.attacks._decision import adversarial_start, bisect, check_start, column, gaussian, halvings, size
-from advlib.attacks._loop import _THREADS, run
+from advlib._checks import check_number, check_start
+from advlib.attacks._decision import adversarial_start, bisect, gaussian, halvings, size
+from advlib.attacks._loop import THREADS, run
+from advlib.norms import column
 
 # Points asked about at once, so that memory stays flat.
 CHUNK = 4096
@@ -33,7 +34,7 @@ def normal(group, norm, z, i, radius, count, rngs):
         for first in range(0, count, CHUNK):
             block = min(CHUNK, count - first)
             draw = partial(probes, norm, block)
-            points = np.stack(list(_THREADS.map(draw, [rngs[k] for k in i[rows]], z[rows], radius[rows])))
+            points = np.stack(list(THREADS.map(draw, [rngs[k] for k in i[rows]], z[rows], radius[rows])))
             asked = points.reshape(-1, *z.shape[1:])
             _, broken = group.query(asked, np.repeat(i[rows], block), candidates=False)
             points -= z[rows, None]
@@ -80,7 +81,7 @@ def hop_skip_jump(
 
         >>> x_adv = hop_skip_jump(net, x[:10], y[:10], steps=10)
     """
-    check_choice(norm, "norm", ("l2", "linf"))
+    norm = norms.get(norm, among=("l2", "linf")).name
     check_number(steps, "steps", low=0, integer=True, example=20)
     check_number(initial_evals, "initial_evals", low=1, integer=True, example=100)
     check_number(max_evals, "max_evals", low=1, integer=True, example=10000)

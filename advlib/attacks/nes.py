@@ -3,7 +3,7 @@
 import numpy as np
 
 from advlib import norms
-from advlib._checks import check_choice, check_number
+from advlib._checks import check_number
 from advlib.attacks._loop import run
 from advlib.attacks.spsa import slope
 
@@ -29,7 +29,7 @@ def nes(
 
         >>> x_adv = nes(net, x[:10], y[:10], eps=0.3, steps=40)
     """
-    ball = norms.get(check_choice(getattr(norm, "name", norm), "norm", ("linf", "l2")))
+    ball = norms.get(norm, among=("linf", "l2"))
     check_number(steps, "steps", low=0, integer=True, example=100)
     check_number(samples, "samples", low=1, integer=True, example=50)
     check_number(sigma, "sigma", above=0, example=0.05)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from advlib import norms
-from advlib._checks import check_images, check_number
+from advlib._checks import check_number, check_start
 from advlib.attacks._loop import run
 
 
@@ -43,12 +43,7 @@ def pgd(
             f"restarts={restarts} with keep='last': one restart was expected there; keep='best' returns the best of several"
         )
     step_size is None or check_number(step_size, "step_size", low=0, example=0.01)
-    if start is not None:
-        start = check_images(start, "start")
-        if start.shape != np.shape(x):
-            raise ValueError(
-                f"start has shape {start.shape}: that of x, {np.shape(x)}, was expected, for example start=x.copy()"
-            )
+    start = check_start(start, x)
 
     def attack(group):
         alpha = ball.step(2.5 * eps / max(steps, 1)) if step_size is None else step_size

@@ -5,8 +5,9 @@ from functools import lru_cache
 import numpy as np
 
 from advlib import norms
-from advlib._checks import check_choice, check_number
+from advlib._checks import check_number
 from advlib.attacks._loop import run
+from advlib.norms import column
 
 # The iterations, of 10,000, after which p is halved.
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -83,7 +84,7 @@ def onto(ball, x, delta, eps, up=False):
         return points
     scale = eps / np.maximum(np.sqrt(mass(delta.reshape(flat), 2)), np.float32(1e-12))
     scale = scale if up else np.minimum(scale, 1)
-    return np.clip(x + delta * scale[:, None, None, None], 0, 1)
+    return np.clip(x + delta * column(scale), 0, 1)
 
 
 def mass(delta, p):
@@ -155,8 +156,8 @@ def square(
 
         >>> x_adv = square(net, x[:100], y[:100], eps=0.3, steps=1000)
     """
-    start, move, start_numbers, move_numbers = MOVES[check_choice(getattr(norm, "name", norm), "norm", MOVES)]
-    ball = norms.get(norm)
+    ball = norms.get(norm, among=tuple(MOVES))
+    start, move, start_numbers, move_numbers = MOVES[ball.name]
     check_number(steps, "steps", low=0, integer=True, example=5000)
     check_number(p_init, "p_init", above=0, high=1, example=0.8)
     check_number(restarts, "restarts", low=1, integer=True, example=1)

@@ -36,7 +36,7 @@ def universal(
         >>> fooling(net, x_test, y_test, v)
     """
     x = check_images(x)
-    ball = norms.get(check_choice(norm, "norm", ("linf", "l2")))
+    ball = norms.get(norm, among=("linf", "l2"))
     eps = ball.check_eps(eps, x.shape[1:])
     check_choice(method, "method", ("deepfool", "pgd"))
     check_number(steps, "steps", low=0, integer=True, example=200)
