@@ -56,10 +56,11 @@ def difference(z, y, t):
     return _at(z, t) - _at(z, y)
 
 
-def kl(z, z_clean):
-    """KL(softmax(z_clean) ‖ softmax(z)), the first taken as constant; needs no label (TRADES, Zhang et al. 2019,
-    arXiv 1901.08573, eq. 3). (N,)"""
-    log_p = tf.stop_gradient(tf.nn.log_softmax(z_clean))
+def kl(z, z_clean, constant=True):
+    """KL(softmax(z_clean) ‖ softmax(z)); needs no label. The first is a constant to an attack; a defence sets constant=False
+    and differentiates both (TRADES, Zhang et al. 2019, arXiv 1901.08573, eq. 3 and 5). (N,)"""
+    log_p = tf.nn.log_softmax(z_clean)
+    log_p = tf.stop_gradient(log_p) if constant else log_p
     return tf.reduce_sum(tf.exp(log_p) * (log_p - tf.nn.log_softmax(z)), axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Training: the hand-written loop, both ways to stop, adversarial training's own rules."""
+"""Training: the hand-written loop, both ways to stop."""
 
 import pytest
 
@@ -63,31 +63,6 @@ def test_each_epoch_sees_every_image_once_in_another_order():
     assert (training.order(1000, 0, 0) == first).all() and (training.order(1000, 1, 0) != first).any()
 
 
-def test_adversarial_fit_makes_a_net_that_stands_where_the_plain_one_falls(few):
-    from advlib import pgd
-
-    (x, y), validation = few
-    plain, robust = models.mlp(seed=0), models.mlp(seed=0)
-    training.fit(plain, x, y, epochs=8, batch_size=100)
-    seen = []
-    history = training.adversarial_fit(
-        robust, x, y, eps=0.1, validation=validation, epochs=8, callback=lambda epoch, h: seen.append(epoch)
-    )
-    left = [
-        (
-            models.predict_logits(net, pgd(net, *validation, eps=0.1, steps=20)).argmax(axis=1)
-            == validation[1]
-        ).mean()
-        for net in (plain, robust)
-    ]
-    assert left[1] > left[0] + 0.2
-    scores = [row["pgd20"] for row in history.validation]
-    assert seen == list(range(8)) and scores[history.best_epoch - 1] == max(scores)
-    assert left[1] == pytest.approx(
-        max(scores), abs=1e-9
-    )  # the best epoch's weights are what is left in the model
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -104,12 +79,8 @@ def test_bad_options(few, change, words):
 
 
 def test_bad_input(few):
-    (x, y), validation = few
+    (x, y), _ = few
     with pytest.raises(TypeError, match=r"keras\.Model was expected"):
         training.fit(lambda x: x, x, y)
     with pytest.raises(ValueError, match="0 to 9"):
         training.fit(models.mlp(), x, y + 5)
-    with pytest.raises(ValueError, match=r"eps=8"):
-        training.adversarial_fit(models.mlp(), x, y, eps=8, validation=validation)
-    with pytest.raises(ValueError, match="validation x"):
-        training.adversarial_fit(models.mlp(), x, y, eps=0.1, validation=(x[:0], y[:0]))

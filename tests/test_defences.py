@@ -1,0 +1,567 @@
+"""The defences: each one's points and loss by its equation, replicas, the alarm, and going on after an interruption."""
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from advlib import data, losses, models, noise, norms, training
+from advlib._tensorflow import keras, tf
+from advlib.attacks import fgsm
+from advlib.certify import intervals
+from advlib.diagnostics import FlagWarning
+from advlib.training.fgsm import cosine
+
+EPS = 0.1
+DEFENCES = {
+    "standard": training.Trainer,
+    "fgsm": functools.partial(training.FGSM, eps=EPS),
+    "rsfgsm": functools.partial(training.RSFGSM, eps=EPS),
+    "nfgsm": functools.partial(training.NFGSM, eps=EPS),
+    "gradalign": functools.partial(training.GradAlign, eps=EPS),
+    "free": functools.partial(training.Free, eps=EPS, replays=3),
+    "pgd": functools.partial(training.PGD, eps=EPS, steps=4),
+    "pgd-l2": functools.partial(training.PGD, eps=1.0, norm="l2", steps=4),
+    "trades": functools.partial(training.TRADES, eps=EPS, steps=4),
+    "gaussian": functools.partial(training.Gaussian, sigma=0.25),
+    "ibp": functools.partial(training.IBP, eps=0.01),
+}
+
+
+@pytest.fixture(scope="module")
+def few():
+    d = data.load("mnist")
+    return data.split(*data.subset(d.x_train, d.y_train, 1000), 200)
+
+
+def compiled(trainer, optimizer=None):
+    trainer.compile(optimizer or keras.optimizers.SGD(0.1))
+    trainer.optimizer.build(trainer.network.trainable_variables)
+    return trainer
+
+
+def same(a, b, atol=0.0):
+    for v, w in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_allclose(v, w, rtol=0, atol=atol)
+
+
+# ---- each defence
+
+
+@pytest.mark.parametrize("name", list(DEFENCES))
+def test_every_defence_learns_under_keras_fit(name, few):
+    (x, y), _ = few
+    net = models.mlp(seed=0)
+    trainer = DEFENCES[name](net)
+    trainer.compile(keras.optimizers.Adam(2e-3))
+    seen = []
+    history = trainer.fit(
+        x, y, epochs=4, batch_size=100, verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs["loss"]))],
+    )  # fmt: skip
+    assert history.history["loss"] == seen and seen[-1] < seen[0]
+    assert (models.predict_logits(net, x).argmax(axis=1) == y).mean() > 0.6
+
+
+@pytest.mark.parametrize("name", ["fgsm", "rsfgsm", "pgd", "pgd-l2", "trades", "gradalign"])
+def test_the_points_lie_in_ball_and_box_and_are_worse(name, few):
+    (x, y), _ = few
+    x, y = x[:64], y[:64]
+    net = models.mlp(seed=0)
+    training.fit(net, *few[0], epochs=2)
+    trainer = compiled(DEFENCES[name](net))
+    z = trainer.craft(tf.constant(x), tf.constant(y)).numpy()
+    size = norms.get(trainer.ball.name).size(z - x).numpy()
+    assert z.min() >= 0 and z.max() <= 1 and size.max() <= trainer.eps * (1 + 1e-5)
+    assert size.max() > 0.99 * trainer.eps
+    worth = [losses.cross_entropy(models.predict_logits(net, v), y).numpy().mean() for v in (x, z)]
+    assert worth[1] > worth[0] + 0.5
+
+
+def test_fgsm_training_learns_from_the_attacks_own_points(few):
+    (x, y), _ = few
+    net = models.mlp(seed=0)
+    training.fit(net, x, y, epochs=3)
+    right = np.flatnonzero(models.predict_logits(net, x).argmax(axis=1) == y)[:50]
+    z = compiled(training.FGSM(net, eps=EPS)).craft(tf.constant(x[right]), tf.constant(y[right]))
+    np.testing.assert_allclose(z, fgsm(net, x[right], y[right], eps=EPS), atol=1e-6)
+
+
+def test_n_fgsm_leaves_the_ball_and_rs_fgsm_does_not(few):
+    (x, y), _ = few
+    x, y = (0.3 + 0.4 * x[:50]).astype(np.float32), y[:50]
+    far = [
+        abs(compiled(DEFENCES[name](models.mlp())).craft(tf.constant(x), tf.constant(y)).numpy() - x).max()
+        for name in ("nfgsm", "rsfgsm")
+    ]
+    assert far[0] == pytest.approx(3 * EPS, rel=0.02) and far[1] == pytest.approx(EPS, abs=1e-6)
+
+
+def test_random_start_is_uniform_fresh_and_keyed_by_the_seed():
+    x = tf.fill((100, 28, 28, 1), 0.5)
+    trainer = compiled(training.PGD(models.mlp(), eps=0.3, ramp=0))
+    first = trainer.random_start(x, 0.3).numpy() - 0.5
+    assert np.std(first) == pytest.approx(0.3 / 3**0.5, rel=0.01) and abs(first).max() <= 0.3
+    assert abs(first[0] - first[1]).max() > 0.1
+    assert (trainer.random_start(x, 0.3).numpy() - 0.5 == first).all()  # the same update, the same numbers
+    trainer.optimizer.iterations.assign(1)
+    assert (trainer.random_start(x, 0.3).numpy() - 0.5 != first).mean() > 0.9
+    other = compiled(training.PGD(models.mlp(), eps=0.3, ramp=0, seed=1))
+    assert (other.random_start(x, 0.3).numpy() - 0.5 != first).mean() > 0.9
+
+
+def test_gaussian_noise_is_not_clipped():
+    x = tf.zeros((200, 28, 28, 1))
+    z = compiled(training.Gaussian(models.mlp(), sigma=0.25)).craft(x, None).numpy()
+    assert np.std(z) == pytest.approx(0.25, rel=0.01) and z.min() < -0.5
+    assert np.std(z.mean(axis=(1, 2, 3))) == pytest.approx(0.25 / 28, rel=0.25)  # every image its own
+
+
+def test_one_update_on_a_fixed_batch_reduces_the_robust_loss(few):
+    (x, y), _ = few
+    x, y = x[:100], y[:100]
+    for name in ("pgd", "trades", "fgsm", "ibp"):
+        net = models.mlp(seed=1)
+        trainer = compiled(DEFENCES[name](net), keras.optimizers.SGD(0.01))
+        values = []
+        for _ in range(2):
+            trainer.optimizer.iterations.assign(0)
+            z = trainer.craft(tf.constant(x), tf.constant(y))
+            values.append(float(tf.reduce_mean(trainer.losses(z, tf.constant(x), tf.constant(y))[0])))
+            trainer.train_step((x, y))
+        assert values[1] < values[0], name
+
+
+def test_trades_with_beta_0_is_standard_training(few):
+    (x, y), validation = few
+    nets = []
+    for make in (training.Trainer, functools.partial(training.TRADES, eps=EPS, beta=0.0)):
+        nets.append(models.mlp(seed=2))
+        training.adversarial_fit(make(nets[-1]), x, y, validation=validation, epochs=2, keep="last")
+    same(*nets)
+
+
+def test_trades_gradient_flows_through_both_terms(few):
+    """Against finite differences on a model of two parameters: a stop_gradient on f(x) would miss half of it."""
+    x = tf.constant(np.random.default_rng(0).random((6, 2, 1, 1), np.float32))
+    y = tf.constant([0, 1, 0, 1, 1, 0])
+
+    class Two(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.w = self.add_weight(shape=(2,), initializer="ones")
+
+        def call(self, x, training=False):
+            v = tf.reshape(x, (-1, 2)) * self.w
+            return tf.stack([v[:, 0] ** 2, v[:, 1]], axis=1)
+
+    net = Two()
+    net.build((None, 2, 1, 1))
+    net.input_shape = (None, 2, 1, 1)
+    trainer = compiled(training.TRADES(net, eps=0.1, beta=3.0))
+    z = x + 0.3
+
+    def value(w):
+        net.w.assign(w)
+        return float(tf.reduce_mean(trainer.losses(z, x, y)[0]))
+
+    net.w.assign([1.0, 1.0])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(trainer.losses(z, x, y)[0])
+    found = tape.gradient(loss, net.trainable_variables)[0].numpy()
+    h = 1e-2
+    expected = [(value(1 + h * unit) - value(1 - h * unit)) / (2 * h) for unit in np.eye(2, dtype=np.float32)]
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+    net.w.assign([1.0, 1.0])
+    one_sided = losses.cross_entropy(net(x), y) + 3.0 * losses.kl(net(z), net(x))
+    assert float(tf.reduce_mean(one_sided)) == pytest.approx(value(np.float32([1, 1])))
+    assert float(tf.reduce_sum(losses.kl(net(x), net(x), constant=False))) == pytest.approx(0, abs=1e-6)
+
+
+def test_free_with_one_replay_from_0_is_standard_training(few):
+    (x, y), validation = few
+    nets = []
+    for make in (training.Trainer, functools.partial(training.Free, eps=EPS, replays=1, warm=False)):
+        nets.append(models.mlp(seed=2))
+        training.adversarial_fit(make(nets[-1]), x, y, validation=validation, epochs=2, keep="last")
+    same(*nets, atol=1e-6)
+
+
+def test_the_second_replay_trains_on_the_fgsm_point_of_the_weights_before_the_first(few):
+    (x, y), _ = few
+    x, y = tf.constant(x[:50]), tf.constant(y[:50])
+    net, twin = models.mlp(seed=3), models.mlp(seed=3)
+    compiled(training.Free(net, eps=EPS, replays=2, warm=False, batch_size=50)).train_step((x, y))
+    plain = compiled(training.Trainer(twin))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = tf.reduce_sum(losses.cross_entropy(twin(x, training=False), y))
+    z = tf.clip_by_value(x + EPS * tf.sign(tape.gradient(loss, x)), 0, 1)
+    plain.train_step((x, y))
+    plain.train_step((z, y))
+    same(net, twin, atol=1e-6)
+
+
+def test_free_keeps_its_perturbation_from_batch_to_batch(few):
+    (x, y), _ = few
+    trainer = compiled(training.Free(models.mlp(), eps=EPS, replays=2, batch_size=50))
+    trainer.train_step((x[:50], y[:50]))
+    delta = trainer.delta.numpy()
+    assert abs(delta).max() == pytest.approx(EPS, abs=1e-6)
+    trainer.train_step((x[50:70], y[50:70]))  # a short last batch leaves the rest as it was
+    assert (trainer.delta.numpy()[20:] == delta[20:]).all() and (
+        trainer.delta.numpy()[:20] != delta[:20]
+    ).any()
+
+
+def test_grad_align_adds_the_angle_between_gradients(few):
+    (x, y), _ = few
+    x, y = tf.constant(x[:20]), tf.constant(y[:20])
+    net = models.cnn(seed=0)
+    trainer = compiled(training.GradAlign(net, eps=EPS, align=2.0))
+    z = trainer.craft(x, y)
+    loss, logits = trainer.losses(z, x, y)
+    a, b = (trainer.gradient(v, y).numpy().reshape(20, -1) for v in (x, trainer.random_start(x, EPS)))
+    cos = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    np.testing.assert_allclose(loss, losses.cross_entropy(logits, y) + 2 * (1 - cos), rtol=1e-4)
+    zero = tf.zeros((2, 3))
+    with tf.GradientTape() as tape:
+        tape.watch(zero)
+        value = tf.reduce_sum(cosine(zero, tf.ones((2, 3))))
+    assert np.isfinite(tape.gradient(value, zero)).all()
+
+
+def test_ibp_loss_is_the_mixture_and_its_schedule(few):
+    (x, y), _ = few
+    x, y = tf.constant(x[:20]), tf.constant(y[:20])
+    net = models.mlp(seed=0)
+    trainer = compiled(training.IBP(net, eps=0.05, train=0.06, warmup=0.1, ramp=0.5))
+    trainer.total = 100
+    for update, eps, kappa in (
+        (0, 0.0, 1.0),
+        (10, 0.0, 1.0),
+        (30, 0.03, 0.75),
+        (50, 0.06, 0.5),
+        (99, 0.06, 0.5),
+    ):
+        trainer.optimizer.iterations.assign(update)
+        assert float(trainer.eps_now()) == pytest.approx(eps, abs=1e-6)
+        loss, logits = trainer.losses(x, x, y)
+        worst = intervals.worst_margins(net, x, y, eps).numpy()
+        worst[np.arange(20), y] = 0
+        expected = kappa * losses.cross_entropy(logits, y) + (1 - kappa) * losses.cross_entropy(worst, y)
+        np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+def test_the_ramp_of_eps():
+    trainer = compiled(training.PGD(models.mlp(), eps=0.3, ramp=0.3))
+    assert float(trainer.eps_now()) == pytest.approx(0.3)  # without a known end, at once
+    trainer.total = 100
+    for update, eps in ((0, 0), (15, 0.15), (30, 0.3), (90, 0.3)):
+        trainer.optimizer.iterations.assign(update)
+        assert float(trainer.eps_now()) == pytest.approx(eps, abs=1e-6)
+
+
+def test_crafting_changes_neither_weights_nor_statistics(few):
+    (x, y), _ = few
+    net = keras.Sequential(
+        [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(16), keras.layers.BatchNormalization(),
+         keras.layers.ReLU(), keras.layers.Dropout(0.5), keras.layers.Dense(10)]
+    )  # fmt: skip
+    for name in ("fgsm", "rsfgsm", "nfgsm", "pgd", "trades"):
+        trainer = compiled(DEFENCES[name](net))
+        before = [w.copy() for w in net.get_weights()]
+        first = trainer.craft(tf.constant(x[:50]), tf.constant(y[:50])).numpy()
+        assert all((a == b).all() for a, b in zip(before, net.get_weights(), strict=True))
+        # and no dropout meanwhile: the same points again
+        assert (trainer.craft(tf.constant(x[:50]), tf.constant(y[:50])).numpy() == first).all(), name
+        trainer.train_step((x[:50], y[:50]))
+        moved = [abs(a - b).max() > 0 for a, b in zip(before, net.get_weights(), strict=True)]
+        assert all(moved), "training does change the statistics"
+
+
+# ---- more than one replica
+
+
+REPLICAS = """
+import json, sys
+from advlib._tensorflow import tf, keras
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+import numpy as np
+from advlib import data, models, training
+d = data.load("mnist")
+x, y = d.x_train[:500], d.y_train[:500]
+def weights(strategy, optimizer):
+    with strategy.scope():
+        net = models.mlp(seed=0)
+        trainer = training.PGD(net, eps=0.2, steps=7, ramp=0)
+        trainer.compile(optimizer())
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(100)
+    trainer.fit(batches, epochs=1, verbose=0)
+    assert trainer.updates == 5
+    return net.get_weights()
+out = {}
+for name, optimizer in (("sgd", lambda: keras.optimizers.SGD(0.1)), ("adam", lambda: keras.optimizers.Adam(1e-3))):
+    one = weights(tf.distribute.OneDeviceStrategy("CPU:0"), optimizer)
+    two = weights(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), optimizer)
+    out[name] = max(float(abs(a - b).max()) for a, b in zip(one, two))
+    out[name + " moved"] = max(float(abs(a - b).max()) for a, b in zip(one, models.mlp(seed=0).get_weights()))
+print(json.dumps(out))
+"""
+
+
+def test_two_replicas_train_as_one():
+    """PGD-7 with random start, five steps. SGD shows a loss scaled by the replicas, which Adam would hide."""
+    run = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    found = json.loads(run.stdout.splitlines()[-1])
+    assert found["sgd"] <= 1e-6 and found["adam"] <= 1e-4, found
+    assert found["sgd moved"] > 1e-3 and found["adam moved"] > 1e-3
+
+
+# ---- adversarial_fit
+
+
+def test_the_plain_defence_is_fit_by_another_road(few):
+    """Same order, same updates: fit and adversarial_fit of a Trainer, where Adam's rate is the same."""
+    (x, y), validation = few
+    net, twin = models.mlp(seed=5), models.mlp(seed=5)
+    training.adversarial_fit(
+        training.Trainer(net), x, y, validation=validation, epochs=1, batch_size=100, keep="last"
+    )
+    rates = training.Triangle(2e-3, 8)
+    optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-8)
+    optimizer.build(twin.trainable_variables)
+    rows = training.order(len(x), 0, 0)
+    for i in range(8):
+        batch = rows[100 * i : 100 * (i + 1)]
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(losses.cross_entropy(twin(x[batch], training=True), y[batch]))
+        optimizer.learning_rate.assign(rates(i))
+        optimizer.apply(tape.gradient(loss, twin.trainable_variables), twin.trainable_variables)
+    same(net, twin, atol=1e-6)
+
+
+def test_triangle():
+    rate = training.Triangle(1.0, 100)
+    assert [float(rate(i)) for i in (0, 20, 40, 70, 100)] == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-6)
+    again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
+    assert float(again(20)) == pytest.approx(0.5)
+
+
+def test_the_best_epoch_is_kept_and_its_scores_are_right(few):
+    (x, y), validation = few
+    net, seen = models.mlp(seed=0), []
+    history = training.adversarial_fit(
+        training.PGD(net, eps=0.1, steps=5), x, y, validation=validation, epochs=6,
+        callback=lambda epoch, h: seen.append((epoch, len(h.loss))),
+    )  # fmt: skip
+    scores = [row["pgd20"] for row in history.validation]
+    assert seen == [(i, i + 1) for i in range(6)] and history.stopped_by == "epochs"
+    assert scores[history.best_epoch - 1] == max(scores) > 0.3
+    left = training.adversarial_fit.__globals__["validate"](training.PGD(net, eps=0.1), *validation)
+    assert left == history.validation[history.best_epoch - 1]
+    assert all(set(row) == {"clean", "fgsm", "pgd20"} for row in history.validation)
+    assert all(row["pgd20"] <= row["fgsm"] + 0.005 <= row["clean"] + 0.01 for row in history.validation)
+
+
+@pytest.fixture
+def scripted(few, monkeypatch):
+    """A run whose validation scores (fgsm, pgd20) are those of a script."""
+
+    def run(script, keep="best"):
+        rows = iter(script)
+
+        def validate(trainer, x, y):
+            fgsm, pgd20 = next(rows)
+            return {"clean": 0.99, "fgsm": fgsm, "pgd20": pgd20}
+
+        monkeypatch.setitem(training.Watch.on_epoch_end.__globals__, "validate", validate)
+        net, weights = models.mlp(seed=0), []
+        (x, y), validation = few
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            history = training.adversarial_fit(
+                training.FGSM(net, eps=0.1), x[:200], y[:200], validation=validation, epochs=len(script), keep=keep,
+                callback=lambda *_: weights.append(net.get_weights()),
+            )  # fmt: skip
+        flags = [w.message.flag for w in caught if isinstance(w.message, FlagWarning)]
+        return history, flags, net, weights
+
+    return run
+
+
+# PGD-20 by epoch of a run of RS-FGSM that collapsed, with FGSM's accuracies beside it
+COLLAPSE = [(0.55, 0.36), (0.70, 0.63), (0.78, 0.70), (0.80, 0.64), (0.97, 0.29)]
+
+
+def test_the_alarm_fires_at_a_collapse_and_the_best_epoch_is_restored(scripted):
+    history, flags, net, weights = scripted([(0.5, 0.4), (0.8, 0.7), (0.97, 0.29), (0.99, 0.0)])
+    assert [flag.name for flag in flags] == ["catastrophic overfitting"] and history.flags == flags
+    assert "97.0%" in flags[0].seen and "29.0%" in flags[0].seen and "epoch 3" in flags[0].seen
+    assert history.stopped_by == "collapse" and len(history.loss) == 3 and history.best_epoch == 2
+    assert all((a == b).all() for a, b in zip(net.get_weights(), weights[1], strict=True))
+
+
+def test_the_alarm_only_speaks_where_the_last_epoch_is_wanted(scripted):
+    history, flags, net, weights = scripted([(0.8, 0.7), (0.99, 0.0), (0.99, 0.0)], keep="last")
+    assert len(flags) >= 1 and len(history.loss) == 3 and history.best_epoch is None
+    assert all((a == b).all() for a, b in zip(net.get_weights(), weights[2], strict=True))
+
+
+def test_the_alarm_sees_a_jump_and_not_an_honest_gap(scripted):
+    assert scripted([(0.80, 0.79), (0.86, 0.74), (0.86, 0.74)])[1]  # 1 to 12 points in an epoch
+    assert not scripted([(0.80, 0.72), (0.90, 0.78), (0.95, 0.85)])[1]  # 8, 12, 10
+    assert scripted(COLLAPSE)[0].stopped_by == "collapse"
+
+
+CHILD = """
+import os, signal, sys
+import numpy as np
+from advlib import data, models, training
+from advlib._tensorflow import keras, tf
+folder, kill = sys.argv[1], int(sys.argv[2])
+d = data.load("mnist")
+(x, y), validation = data.split(*data.subset(d.x_train, d.y_train, 700), 100)
+class Kill(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.updates == kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+class Own(keras.callbacks.Callback):  # state of a callback of the user's, reset by itself at the beginning as Keras's own do
+    def on_train_begin(self, logs=None):
+        self.epochs, self.sizes = [], np.zeros(0)
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs.append(epoch)
+        self.sizes = np.append(self.sizes, abs(self.model.network.get_weights()[0]).max())
+stop, own = keras.callbacks.EarlyStopping("pgd20", patience=50, mode="max", restore_best_weights=True), Own()
+net = models.mlp(seed=0)
+make = {"pgd": lambda: training.PGD(net, eps=0.1, steps=3), "free": lambda: training.Free(net, eps=0.1, replays=2)}
+history = training.adversarial_fit(
+    make[sys.argv[3]](), x, y, validation=validation, epochs=5, folder=None if folder == "-" else folder,
+    callbacks=[stop, own, Kill()],
+)
+np.savez(sys.argv[4], *net.get_weights(), epochs=own.epochs, sizes=own.sizes, best=stop.best, wait=stop.wait,
+         loss=history.loss, scores=[[*row.values()] for row in history.validation], best_epoch=history.best_epoch)
+"""
+
+
+def child(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", CHILD, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on Windows")
+@pytest.mark.parametrize("defence", ["pgd", "free"])
+def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(defence, tmp_path):
+    """6 batches an epoch; killed in the middle of the third, then of the fifth; against a run left alone."""
+    folder, each = tmp_path / "run", 2 if defence == "free" else 1
+    for kill in (15 * each, 27 * each):
+        run = child(folder, kill, defence, tmp_path / "none.npz")
+        assert run.returncode == -signal.SIGKILL, run.stderr[-2000:]
+    for where, out in ((folder, "resumed.npz"), ("-", "alone.npz")):
+        run = child(where, -1, defence, tmp_path / out)
+        assert run.returncode == 0, run.stderr[-2000:]
+    with np.load(tmp_path / "resumed.npz") as resumed, np.load(tmp_path / "alone.npz") as alone:
+        assert set(resumed.files) == set(alone.files)
+        for name in alone.files:
+            np.testing.assert_array_equal(resumed[name], alone[name], err_msg=name)
+        assert list(alone["epochs"]) == [0, 1, 2, 3, 4]
+
+
+def test_a_finished_run_is_not_trained_again_and_another_is_refused(few, tmp_path):
+    (x, y), validation = few
+
+    def run(eps=0.1, epochs=2, x=x, seed=0):
+        net = models.mlp(seed=0)
+        history = training.adversarial_fit(
+            training.FGSM(net, eps=eps, seed=seed),
+            x,
+            y,
+            validation=validation,
+            epochs=epochs,
+            folder=tmp_path / "run",
+        )
+        return net, history
+
+    first, history = run()
+    again, same_history = run()
+    same(first, again)
+    assert same_history == history
+    for change, word in (
+        ({"eps": 0.2}, "eps"),
+        ({"epochs": 3}, "arguments"),
+        ({"x": x * 0.5}, "data"),
+        ({"seed": 1}, "seed"),
+    ):
+        with pytest.raises(ValueError, match=f"another run, which differs in .*{word}"):
+            run(**change)
+    state = tmp_path / "run" / "state.npz"
+    content = state.read_bytes()
+    for damaged in (b"", content[:100], content[: len(content) // 2], b"x" * 1000):
+        state.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is no state of a training run"):
+            run()
+    np.savez(state, state=np.array([os.system], dtype=object))  # a pickle, which must not be opened
+    with pytest.raises(ValueError, match="is no state of a training run"):
+        run()
+
+
+def test_bad_input(few):
+    (x, y), validation = few
+    net = models.mlp()
+    with pytest.raises(TypeError, match=r"PGD\(net, eps=0\.3\)"):
+        training.adversarial_fit(net, x, y, validation=validation)
+    with pytest.raises(TypeError, match=r"keras\.Model was expected"):
+        training.PGD(lambda x: x, eps=0.3)
+    for make, word in (
+        (lambda: training.PGD(net, eps=8), r"eps=8"),
+        (lambda: training.PGD(net, eps=0.3, steps=0), "steps=0"),
+        (lambda: training.PGD(net, eps=0.3, ramp=2), "ramp=2"),
+        (lambda: training.TRADES(net, eps=0.3, beta=-1), "beta=-1"),
+        (lambda: training.Gaussian(net, sigma=0), "sigma=0"),
+        (lambda: training.Free(net, eps=0.3, replays=0), "replays=0"),
+        (lambda: training.IBP(net, eps=0.3, train=3), "eps=3"),
+        (lambda: training.RSFGSM(net, eps=0.3, step=0), "step=0"),
+        (lambda: training.GradAlign(net, eps=0.3, align=-1), "align=-1"),
+        (lambda: training.NFGSM(net, eps=0.3, noise=-1), "noise=-1"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            make()
+    trainer = training.FGSM(net, eps=0.1)
+    for change, word in (
+        ({"keep": "all"}, "keep='all'"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"learning_rate": 0}, "learning_rate=0"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            training.adversarial_fit(trainer, x, y, validation=validation, **change)
+    with pytest.raises(ValueError, match="validation x"):
+        training.adversarial_fit(trainer, x, y, validation=(x[:0], y[:0]))
+    trainer.compile(keras.optimizers.SGD())
+    with pytest.raises(ValueError, match="no labels"):
+        trainer.fit(x, epochs=1, verbose=0)
+
+
+def test_noise_does_not_make_a_defence(few):
+    """A sanity check of the whole: PGD training beats training on noise of the same budget, under PGD-20."""
+    (x, y), validation = few
+    left = {}
+    for name in ("pgd", "noisy"):
+        net = models.mlp(seed=0)
+        if name == "pgd":
+            training.adversarial_fit(training.PGD(net, eps=0.1), x, y, validation=validation, epochs=6)
+        else:
+            training.fit(net, noise.uniform(x, 0.1), y, epochs=6, batch_size=100)
+        left[name] = training.Watch.on_epoch_end.__globals__["validate"](
+            training.PGD(net, eps=0.1), *validation
+        )
+    assert left["pgd"]["pgd20"] > left["noisy"]["pgd20"] + 0.2
