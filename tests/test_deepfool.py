@@ -66,7 +66,13 @@ def test_the_norm_decides_which_class_is_nearest(norm):
     net = affine(w, [0, -8.5, -6.0], (4, 4, 1))  # at 0.5: logits 0, −4.5, −4.5
     x, y = np.full((1, 4, 4, 1), 0.5, np.float32), np.array([0])
     x, z = tf.constant(x), models.predict_logits(net, x)
-    at = At(x, x, tf.constant(w.T.reshape(1, 3, 4, 4, 1), tf.float32), tf.constant(y), logits=tf.constant(z))
+    at = At(
+        x,
+        x,
+        tf.constant(w[:, 1:].T.reshape(1, 2, 4, 4, 1), tf.float32),
+        tf.constant(y),
+        logits=tf.constant(z),
+    )
     f, slope, distance = nearest_class(norms.get(norm), at)
     k = {"linf": 1, "l2": 2}[norm]
     assert slope.numpy().ravel() == pytest.approx(w[:, k])
@@ -81,7 +87,9 @@ def test_the_step_is_its_equation(norm):
     x, z, total = (rng.uniform(0, 1, (3, 4, 4, 1)).astype(np.float32) * s for s in (1, 1, 0.1))
     gradient = rng.normal(size=(3, 5, 4, 4, 1)).astype(np.float32)
     logits, y = rng.normal(size=(3, 5)).astype(np.float32), np.array([0, 3, 4])
-    at = At(*map(tf.constant, (z, x, gradient, y)), logits=tf.constant(logits))
+    rows = [[k for k in range(5) if k != label] for label in y]
+    of_differences = np.stack([gradient[i, rows[i]] - gradient[i, y[i]] for i in range(3)])
+    at = At(*map(tf.constant, (z, x, of_differences, y)), logits=tf.constant(logits))
     moved, summed = deepfool_step(norms.get(norm), at, 0.3, tf.constant(total))
     for i in range(3):
         f = logits[i] - logits[i, y[i]]

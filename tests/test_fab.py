@@ -210,7 +210,7 @@ def test_one_gradient_a_step_instead_of_ten_and_what_is_told(small_net, images, 
 
     monkeypatch.setattr(_loop, "Oracle", Counted)
     seen = []
-    for options, backward, tries in (({}, 10 * 10 * 4, 1), ({"targets": 3, "restarts": 2}, 10 * 4 * 6, 6)):
+    for options, backward, tries in (({}, 10 * 9 * 4, 1), ({"targets": 3, "restarts": 2}, 10 * 4 * 6, 6)):
         seen.clear()
         fab(small_net, x, y, steps=4, callback=seen.append, **options)
         assert oracles[-1].backwards == backward

@@ -55,7 +55,7 @@ class At(NamedTuple):
 
     z: object  # the points, (B, H, W, C)
     x: object  # the originals
-    gradient: object  # of the loss in z, (B, H, W, C); of all logits, (B, K, H, W, C), for a rule with `jacobian = True`
+    gradient: object  # of the loss in z, (B, H, W, C); for a rule with `jacobian = True` of all `differences`, (B, K−1, H, W, C)
     y: object = None  # true labels, (B,)
     aim: object = None  # the class the loss heads for, (B,), or None
     loss: object = None  # (B,)
@@ -164,25 +164,22 @@ class Group:
 
         state: arrays whose first axis is the image, kept from step to step; they too are changed in place."""
         step = self.oracle.step(
-            update, ball, self.loss, self.constants, self.target is not None, z, scalars, state
+            update, ball, self.loss, self.constants, self.target is not None, z, scalars, state, self.smallest
         )
         seen = []
 
         def propose(batch):
             rows, n = batch
-            points = z[rows]
-            size = self._size(points, rows)
-            return points[:n], rows[:n], size, step(rows, points, [s[rows] for s in state])
+            points = take(z, rows)
+            return points[:n], rows[:n], step(rows, points, [take(s, rows) for s in state])
 
         self.queries[self.standing] += 1
-        for points, i, size, out in self.oracle.map(
-            propose, self.oracle.batches(self.standing, backward=True)
-        ):
-            n = len(i)
-            value, logits, *moved = (part.numpy() for part in out)
-            keep = self._remember(points, i, value[:n], logits[:n], size, seen)
+        for points, i, out in self.oracle.map(propose, self.oracle.batches(self.standing, backward=True)):
+            # without a copy, which .numpy() would make
+            value, logits, *moved, size = (np.asarray(part)[: len(i)] for part in out)
+            keep = self._remember(points, i, value, logits, size if self.smallest else None, seen)
             for whole, part in zip((z, *state), moved, strict=True):
-                whole[i[keep]] = part[:n][keep]
+                put(whole, i, part) if keep.all() else put(whole, i[keep], part[keep])
         self._go_on(seen)
         return z
 
@@ -264,7 +261,8 @@ class Group:
             self.best[j], self.best_value[j] = points[better], worth[better]
             self.broken[j], self.known[j] = broken[better], True
         keep = ~broken if self.early_stop else np.full(len(i), True)
-        seen.append((i, keep, value, broken, points if self.callback else None))
+        # a copy, as the points are about to move
+        seen.append((i, keep, value, broken, points.copy() if self.callback else None))
         return keep
 
     def _go_on(self, seen):
@@ -277,6 +275,28 @@ class Group:
                 self.callback(Trace(self.restart, self.step, self.index[i], value, broken, points, queries))
             self.standing = i[keep]
         self.step += 1
+
+
+def differences(logits, y):
+    """z_k − z_y for the K − 1 classes k ≠ y, in their order: (B, K), (B,) → (B, K−1)."""
+    k = tf.range(logits.shape[1] - 1, dtype=y.dtype)[None]
+    others = tf.gather(logits, k + tf.cast(k >= y[:, None], y.dtype), axis=1, batch_dims=1)
+    return others - tf.gather(logits, y[:, None], axis=1, batch_dims=1)
+
+
+def take(a, rows):
+    """a[rows] for ascending rows; a view, several times cheaper, where they are a run without gaps and padding."""
+    first, last = rows[0], rows[-1]
+    run = last - first == len(rows) - 1 and (len(rows) == 1 or rows[-2] < last)
+    return a[first : last + 1] if run else a[rows]
+
+
+def put(a, rows, values):
+    """a[rows] = values for ascending rows, none twice; the same way."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+        a[rows[0] : rows[-1] + 1] = values
+    else:
+        a[rows] = values
 
 
 def stream(image, seed, *purpose):
@@ -324,7 +344,7 @@ class Oracle:
 
         def call(batch):
             rows, n = batch
-            return np.asarray(forward(tf.constant(x[rows])))[:n]
+            return np.asarray(forward(tf.constant(take(x, rows))))[:n]
 
         z = np.concatenate(list(self.map(call, self.batches(np.arange(len(x))))))
         return self.box.shown(z) if self.box else z
@@ -333,10 +353,11 @@ class Oracle:
         """f of each batch, in order; several at once where the model has no state that the order could change."""
         return THREADS.map(f, batches) if self.parallel else map(f, batches)
 
-    def step(self, update, ball, loss, constants, targeted, z, scalars, state):
-        """A function (rows, points, state) → loss, logits and the points moved by `update`, with their state, of one batch.
+    def step(self, update, ball, loss, constants, targeted, z, scalars, state, smallest=None):
+        """A function (rows, points, state) → loss, logits, the points moved by `update`, their state, and the size of z − x.
 
-        constants: what stays the same from step to step, tensors (x, y, z_clean) or (x, y, z_clean, aim)."""
+        constants: what stays the same from step to step, tensors (x, y, z_clean) or (x, y, z_clean, aim). smallest: the norm
+        of the size, which is 0 without one."""
         if self.box or not self.gradient:
             raise NoGradientError("a gradient was asked of an oracle that only answers: an attack without gradients was "
                                   "expected, for example advlib.attacks.square")  # fmt: skip
@@ -353,7 +374,9 @@ class Oracle:
                     logits = call(z)
                     value = _loss(loss)(logits, y, aim, z_clean)
                     # sums: no image's gradient depends on the size of the batch
-                    totals = tf.unstack(tf.reduce_sum(logits, axis=0)) if jacobian else [tf.reduce_sum(value)]
+                    totals = [tf.reduce_sum(value)]
+                    if jacobian:
+                        totals = tf.unstack(tf.reduce_sum(differences(logits, y), axis=0))
                 gradient = [tape.gradient(total, z) for total in totals]
                 if gradient[0] is None:
                     raise NoGradientError(
@@ -365,10 +388,12 @@ class Oracle:
                 predicted = tf.argmax(logits, axis=1)
                 broken = predicted == aim if targeted else predicted != y
                 broken &= ~tf.reduce_any(tf.math.is_nan(logits), axis=1)
+                moved = update(ball, At(z, x, gradient, y, aim, value, logits, broken), *scalars, *state)
                 return (
                     value,
                     logits,
-                    *update(ball, At(z, x, gradient, y, aim, value, logits, broken), *scalars, *state),
+                    *moved,
+                    tf.zeros_like(value) if smallest is None else smallest.size(z - x),
                 )
 
             return step
@@ -380,8 +405,9 @@ class Oracle:
             [tf.TensorSpec([], tf.float32)] * len(scalars),
         )
         signature = (tf.TensorSpec([self.batch_size], tf.int64), batch, states, *rest)
-        step = self._compiled((update, ball, loss, len(constants), targeted, len(scalars)), build, signature)
-        self.cost = classes if jacobian else 1
+        key = (update, ball, loss, len(constants), targeted, len(scalars), smallest)
+        step = self._compiled(key, build, signature)
+        self.cost = classes - 1 if jacobian else 1
         scalars = [tf.constant(s, tf.float32) for s in scalars]
         return lambda rows, points, state: step(
             tf.constant(rows), tf.constant(points), list(map(tf.constant, state)), constants, scalars
@@ -389,7 +415,7 @@ class Oracle:
 
     def batches(self, index, backward=False):
         """Rows for each call, padded by repeating the last, and how many of them count; counted as forward passes and,
-        if `backward`, as gradients (of each logit, for a Jacobian)."""
+        if `backward`, as gradients (for a Jacobian, of each wrong class)."""
         self.forwards += len(index)
         self.backwards += len(index) * self.cost if backward else 0
         if self.box:

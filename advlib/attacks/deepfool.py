@@ -5,19 +5,16 @@ import numpy as np
 from advlib import norms
 from advlib._checks import check_number
 from advlib._tensorflow import tf
-from advlib.attacks._loop import run
+from advlib.attacks._loop import differences, run
 from advlib.norms import column
 
 
 def nearest_class(ball, at):
-    """Of the hyperplanes f_k + ⟨w_k, ·⟩ = 0 with f_k = z_k − z_y and w_k = ∇z_k − ∇z_y, k ≠ y, the one nearest to the point
-    where there is no box: argmin_k |f_k| / ‖w_k‖_q. Returns f (B,), w (B, H, W, C) and the distance (B,)."""
-    classes = at.logits.shape[1]
-    true = tf.gather(at.gradient, at.y, axis=1, batch_dims=1)
-    f = at.logits - tf.gather(at.logits, at.y[:, None], axis=1, batch_dims=1)
-    w = at.gradient - true[:, None]
-    slope = tf.reshape(norms.get(ball.dual).size(tf.reshape(w, (-1, *at.x.shape[1:]))), (-1, classes))
-    never = tf.one_hot(at.y, classes, on_value=True, off_value=False) | (slope == 0)
+    """Of the hyperplanes f_k + ⟨w_k, ·⟩ = 0 with f_k = z_k − z_y and w_k = ∇f_k, k ≠ y, the one nearest to the point where
+    there is no box: argmin_k |f_k| / ‖w_k‖_q. Returns f (B,), w (B, H, W, C) and the distance (B,)."""
+    f, w = differences(at.logits, at.y), at.gradient
+    slope = tf.reshape(norms.get(ball.dual).size(tf.reshape(w, (-1, *at.x.shape[1:]))), tf.shape(f))
+    never = slope == 0
     distance = tf.where(never, np.float32(np.inf), tf.abs(f) / tf.where(never, 1.0, slope))
     k = tf.argmin(distance, axis=1)
     f, w, distance = (tf.gather(v, k, axis=1, batch_dims=1) for v in (f, w, distance))
@@ -45,7 +42,7 @@ def deepfool(model, x, y, *, norm="l2", steps=50, overshoot=0.02, callback=None,
     two or three. overshoot: η, the share by which the sum of the steps is stretched, so that the boundary is crossed.
     callback: is given a `Trace` of the images still standing before every step and at the end.
 
-    A step takes the gradients of all logits: as many backward passes as the model has classes. Returns x_adv, float32
+    A step takes the gradients of all differences of logits: a backward pass for each wrong class. Returns x_adv, float32
     (N, H, W, C) in the box, the first adversarial point met, not far from the smallest; x itself where none was found, and
     where the model is already wrong. Raises TypeError or ValueError for bad input, before anything is computed.
 
