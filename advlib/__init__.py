@@ -13,8 +13,8 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = (
-    "attacks", "certify", "check", "corruptions", "data", "diagnostics", "losses", "models", "noise", "norms", "plots",
-    "robustness", "testing", "training",
+    "attacks", "certify", "check", "corruptions", "data", "diagnostics", "exhibits", "losses", "models", "noise", "norms",
+    "plots", "robustness", "testing", "training",
 )  # fmt: skip
 _ATTACKS = (
     "apgd", "autoattack", "bim", "boundary", "bpda", "carlini_wagner", "ddn", "deepfool", "eot", "fab", "fgsm", "fmn",

@@ -250,6 +250,11 @@ def save(model, name, about):
         "parameters": int(model.count_params()),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
+    save_card(name, about)
+
+
+def save_card(name, about):
+    """Store the card of a checkpoint; what `tools/train.py --measure` calls."""
     (FOLDER / f"{name}.json").write_text(
         json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )

@@ -12,6 +12,7 @@ To keep a figure, call `plt.savefig` after the function, in a script that runs w
 """
 
 import functools
+import itertools
 from collections.abc import Mapping
 
 import matplotlib
@@ -274,6 +275,60 @@ def intervals(counts, *, title="What this many images can tell: 95 % intervals",
 
 
 @_figure
+def certified(ceilings, floors, n, *, title=None):
+    """What attacks left standing above, what is proved below, and between them what nobody knows; models
+    beside each other.
+
+    ceilings: name → {attack: images right under it *and all before it*}, as counts that never rise. floors:
+    name → images certified. n: of how many images. Lines at the steps: 95 % Wilson intervals. ValueError for
+    counts that rise, and for a floor above its ceiling, which no sound bound and no valid attack give.
+    Lesson 11.
+
+        >>> plots.certified({"IBP": {"clean": 195, "+ PGD": 188}}, {"IBP": 170}, 200)
+    """
+    _check_named(ceilings, "ceilings", "counts", "{'IBP': {'clean': 195, '+ PGD': 188}}")
+    _check_named(floors, "floors", "counts", "{'IBP': 170}")
+    if list(floors) != list(ceilings):
+        raise ValueError(
+            f"floors has {list(floors)}, ceilings {list(ceilings)}: the same names were expected"
+        )
+    for name, counts in ceilings.items():
+        _check_named(counts, f"ceilings[{name!r}]", "counts", "{'clean': 195, '+ PGD': 188}")
+        down = [*counts.values(), floors[name]]
+        if any(a < b for a, b in itertools.pairwise(down)):
+            raise ValueError(
+                f"{name}: {down}, the floor last, rises: each attack together with those before it leaves no "
+                "more than they did, and no floor is above that, for example [195, 188, 170]"
+            )
+    widest = max(map(len, ceilings.values())) + 1
+    size = (min(max(1.2 + 0.75 * widest * len(ceilings), 6.5), 10.5), 4.8)
+    fig, axes = plt.subplots(1, len(ceilings), figsize=size, sharey=True, squeeze=False)
+    for ax, (name, counts) in zip(axes[0], ceilings.items(), strict=True):
+        rows = {**counts, "proved": floors[name]}
+        values = np.array(list(rows.values())) / n
+        known = {"label": "proved", "facecolor": _pale(GREEN), "edgecolor": GREEN, "hatch": "..."}
+        between = {"label": "not known", "facecolor": _pale(YELLOW), "edgecolor": ORANGE, "hatch": "///"}
+        ax.axhspan(0, values[-1], linewidth=0, **known)
+        ax.axhspan(values[-1], values[-2], linewidth=0, **between)
+        line = {"label": "right so far, attack by attack", "color": BLUE, "linewidth": 2.4}
+        ax.stairs(values[:-1], np.arange(len(values)), baseline=None, **line)
+        for at, (k, value) in enumerate(zip(rows.values(), values, strict=True)):
+            low, high = interval(k, n)
+            colour = BLACK if at == len(counts) else BLUE
+            ends = _ends(value, low, high)
+            ax.errorbar(at + 0.5, value, yerr=ends, fmt="o", color=colour, ecolor=BLACK, capsize=3)
+            paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            ax.text(at + 0.5, high + 0.025, _percent(value), ha="center", fontsize=9, bbox=paper)
+        ax.set_xticks(np.arange(len(rows)) + 0.5, rows, rotation=35, ha="right", rotation_mode="anchor")
+        ax.set(xlim=(0, len(rows)), ylim=(0, 1.1), yticks=np.linspace(0, 1, 6), title=name)
+        _in_percent(ax.yaxis)
+    axes[0, 0].set_ylabel("share of images")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=3, handlelength=2.5, handleheight=1.2)
+    fig.suptitle(title or f"Left by attacks, and proved ({n:,} images; lines: 95 % intervals)", fontsize=11)
+
+
+@_figure
 def confusion(y, predicted, *, classes=None, title=None):
     """The confusion matrix, and beside it the accuracy with its interval, in all and for each class.
 
@@ -363,6 +418,58 @@ def confidences(groups, *, bins=20, title="How sure the model is of what it says
     _in_percent(axes[-1, 0].xaxis)
     fig.supylabel("share of images", fontsize=10)
     fig.suptitle(title, fontsize=11)
+
+
+@_figure
+def heatmap(table, *, title=None, label="share of images misread", limit=None):
+    """Shares as a grid of shades, each with its number in per cent, such as the errors of models under
+    corruptions.
+
+    table: DataFrame of values in [0, 1], a row for each model and a column for each corruption. label: of the
+    colour bar. limit: the share of the darkest shade, by default the largest. The shades run from light to
+    dark, so that grey print keeps their order. Raises TypeError or ValueError for other tables. Lesson 12.
+
+        >>> plots.heatmap(pd.DataFrame({"MLP": corruptions.errors(mlp, x, y)}).T)
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"table is {describe(table)}: a DataFrame of shares was expected, a row for each model, "
+            "for example pd.DataFrame({'MLP': corruptions.errors(mlp, x, y)}).T"
+        )
+    try:
+        values = table.to_numpy(float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"table holds what is no number ({error}): shares in [0, 1] were expected"
+        ) from error
+    if 0 in values.shape or not (values >= 0).all() or not (values <= 1).all():
+        raise ValueError(
+            f"table is {describe(values)}: shares in [0, 1], no NaN, were expected, for example 0.25 for 25 %"
+        )
+    limit = float(values.max()) or 1.0 if limit is None else float(limit)
+    if not limit > 0:
+        raise ValueError(f"limit={limit!r}: a share above 0 was expected, for example 1.0")
+    rows, columns = values.shape
+    names = [[str(name) for name in axis] for axis in (table.index, table.columns)]
+    size = (min(11.0, 1.2 + 0.075 * max(map(len, names[0])) + 0.49 * columns), max(3.6, 1.6 + 0.42 * rows))
+    fig, ax = plt.subplots(figsize=size)
+    shown = ax.imshow(values, cmap="cividis_r", vmin=0, vmax=limit, aspect="auto")
+    for i, j in np.ndindex(values.shape):
+        r, g, b, _ = shown.cmap(shown.norm(values[i, j]))
+        ink = "white" if 0.3 * r + 0.59 * g + 0.11 * b < 0.5 else BLACK
+        ax.text(j, i, f"{100 * values[i, j]:.0f}", ha="center", va="center", color=ink, fontsize=9)
+    ax.set_xticks(range(columns), names[1], rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(rows), names[0])
+    ax.tick_params(length=0)
+    for edges, line in ((range(1, columns), ax.axvline), (range(1, rows), ax.axhline)):
+        for edge in edges:  # white gaps: neighbours of the same shade stay two cells
+            line(edge - 0.5, color="white", linewidth=1.5)
+    for side in ax.spines.values():
+        side.set_visible(False)
+    if title:
+        ax.set_title(title)
+    bar = fig.colorbar(shown, ax=ax, label=label, fraction=0.04, pad=0.02)
+    _in_percent(bar.ax.yaxis)
 
 
 @_figure

@@ -314,3 +314,130 @@ def test_bad_input(call, words):
     with pytest.raises((ValueError, TypeError), match=words):
         call()
     assert not plt.get_fignums()  # nothing half drawn is left for the notebook to show
+
+
+# --- Heat maps: shares in per cent, on a scale that grey print keeps in order
+
+
+KINDS = (
+    "identity", "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "shear", "scale", "rotate", "brightness",
+    "translate", "stripe", "fog", "spatter", "dotted_line", "zigzag", "canny_edges",
+)  # fmt: skip
+
+
+def shares(rows, columns, seed=0):
+    values = np.random.default_rng(seed).random((len(rows), len(columns))) * 0.8
+    return pd.DataFrame(values, index=list(rows), columns=list(columns))
+
+
+HEATMAPS = {
+    "one cell": lambda: plots.heatmap(shares(["MLP"], ["fog"])),
+    "nine models, sixteen kinds": lambda: plots.heatmap(
+        shares([f"PGD-trained CNN, number {i}" for i in range(9)], KINDS),
+        title="Errors, 500 images",
+        label="error",
+    ),
+    "nothing wrong": lambda: plots.heatmap(0 * shares("ab", KINDS)),
+}
+
+
+@pytest.mark.parametrize("name", HEATMAPS)
+def test_heatmaps_are_legible_and_whole(name, monkeypatch):
+    monkeypatch.setitem(FIGURES, name, HEATMAPS[name])
+    test_legible_and_whole(name)
+
+
+def test_heatmap_writes_each_share_where_it_belongs():
+    table = pd.DataFrame([[0.0, 0.126], [0.5, 1.0]], index=["MLP", "CNN"], columns=["fog", "stripe"])
+    plots.heatmap(table, title="errors", label="error")
+    ax, bar = plt.gcf().axes
+    written = {t.get_position(): t.get_text() for t in ax.texts}
+    assert written == {(0, 0): "0", (1, 0): "13", (0, 1): "50", (1, 1): "100"}
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["fog", "stripe"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["MLP", "CNN"]
+    (shown,) = ax.images
+    np.testing.assert_array_equal(shown.get_array(), table.to_numpy())
+    assert shown.get_clim() == (0, 1) and ax.get_title() == "errors" and bar.get_ylabel() == "error"
+
+
+def test_heatmap_is_read_in_grey():
+    plots.heatmap(pd.DataFrame([np.linspace(0, 0.8, 9)]))
+    ax = plt.gcf().axes[0]
+    (shown,) = ax.images
+    grey = (shown.cmap(shown.norm(shown.get_array()[0]))[:, :3] @ [0.3, 0.59, 0.11]).tolist()
+    assert shown.get_clim() == (0, 0.8) and all(np.diff(grey) < 0)  # more is darker
+    for text, behind in zip(ax.texts, grey, strict=True):
+        ink = matplotlib.colors.to_rgb(text.get_color())[0]
+        assert abs(ink - behind) > 0.35, (text.get_text(), ink, behind)
+
+
+def test_heatmap_of_a_limit_of_ones_own():
+    plots.heatmap(shares("ab", "cd"), limit=0.5)
+    assert plt.gcf().axes[0].images[0].get_clim() == (0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: plots.heatmap({"MLP": [0.1]}), "table is dict"),
+        (lambda: plots.heatmap(shares("ab", "")), "table is"),
+        (lambda: plots.heatmap(100 * shares("ab", "cd")), "shares in"),
+        (lambda: plots.heatmap(shares("ab", "cd") - 0.9), "shares in"),
+        (lambda: plots.heatmap(shares("ab", "cd") * np.nan), "NaN"),
+        (lambda: plots.heatmap(pd.DataFrame([["a", "b"]])), "no number"),
+        (lambda: plots.heatmap(shares("ab", "cd"), limit=0), "limit=0"),
+    ],
+)
+def test_heatmap_names_bad_tables(call, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        call()
+    assert not plt.get_fignums()
+
+
+# --- Ceilings and floors
+
+CEILINGS = {
+    "IBP-trained CNN": {"clean": 195, "noise": 194, "+ FGSM": 190, "+ PGD": 188, "+ AutoAttack, short": 186},
+    "PGD-trained CNN": {"clean": 197, "noise": 195, "+ FGSM": 190, "+ PGD": 185, "+ AutoAttack, short": 178},
+}
+FLOORS = {"IBP-trained CNN": 172, "PGD-trained CNN": 0}
+FIGURES |= {
+    "certified": lambda: plots.certified(CEILINGS, FLOORS, 200),
+    "certified, one model": lambda: plots.certified({"IBP": {"clean": 5}}, {"IBP": 5}, 5),
+    "certified, a title": lambda: plots.certified(CEILINGS, FLOORS, 200, title="L∞, ε = 0.3"),
+}
+
+
+def test_certified_draws_the_counts_and_their_intervals():
+    plots.certified(CEILINGS, FLOORS, 200)
+    for ax, name in zip(plt.gcf().axes, CEILINGS, strict=True):
+        counts = [*CEILINGS[name].values(), FLOORS[name]]
+        assert ax.get_title() == name
+        bars = [c for c in ax.containers if isinstance(c, ErrorbarContainer)]
+        assert [bar[0].get_ydata()[0] for bar in bars] == pytest.approx([k / 200 for k in counts])
+        ends = [bar[2][0].get_segments()[0][:, 1] for bar in bars]
+        np.testing.assert_allclose(ends, [interval(k, 200) for k in counts], atol=1e-12)
+        (stairs,) = (p for p in ax.patches if isinstance(p, matplotlib.patches.StepPatch))
+        np.testing.assert_allclose(stairs.get_data().values, np.array(counts[:-1]) / 200)
+        proved, unknown = (p for p in ax.patches if isinstance(p, matplotlib.patches.Rectangle))
+        assert proved.get_height() == pytest.approx(counts[-1] / 200)
+        assert unknown.get_y() == pytest.approx(counts[-1] / 200)
+        assert unknown.get_y() + unknown.get_height() == pytest.approx(counts[-2] / 200)
+        assert [t.get_text() for t in ax.get_xticklabels()] == [*CEILINGS[name], "proved"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (({}, {}, 200), "ceilings is dict"),
+        ((CEILINGS, {"IBP-trained CNN": 172}, 200), "the same names"),
+        (({"a": {}}, {"a": 0}, 200), "ceilings\\['a'\\]"),
+        (({"a": {"clean": 190, "+ PGD": 191}}, {"a": 0}, 200), "rises"),
+        (({"a": {"clean": 190, "+ PGD": 180}}, {"a": 181}, 200), "rises"),
+        (({"a": {"clean": 190}}, {"a": 0}, 100), "k=190"),
+    ],
+)
+def test_bad_ceilings_and_floors(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        plots.certified(*arguments)
+    assert not plt.get_fignums()

@@ -29,7 +29,7 @@ from advlib.diagnostics import FlagWarning
 from advlib.robustness import interval
 
 VALIDATION = 2_000  # of the training images, in each recipe, chosen by seed 0
-AUTOATTACK = 1_000  # the first test images, unless a recipe says otherwise
+FIRST = 1_000  # counts of the first test images stand beside those of all
 
 
 @dataclass
@@ -45,7 +45,8 @@ class Recipe:
     arguments: dict = field(default_factory=dict)  # of the architecture
     data: str = "mnist"
     poisoned: dict | None = None  # arguments of exhibits.poison
-    autoattack: int = AUTOATTACK
+    pgd50: int = 1_000  # the first so many test images, under PGD-50×10
+    autoattack: int = 500  # and under AutoAttack
     note: str = ""
 
 
@@ -60,7 +61,7 @@ RECIPES = {
     "mnist-cnn": Recipe("cnn", 0.3, options={"epochs": 5}),
     "mnist-cnn-pgd": Recipe("cnn", 0.3, "PGD", at(0.3, steps=7, ramp=0.3), TEN),
     "mnist-cnn-pgd-strong": Recipe(
-        "cnn", 0.3, "PGD", at(0.3, train=0.32, steps=10, ramp=0.3), {**TEN, "epochs": 40}, autoattack=10_000,
+        "cnn", 0.3, "PGD", at(0.3, train=0.32, steps=10, ramp=0.3), {**TEN, "epochs": 40}, pgd50=10_000, autoattack=10_000,
     ),
     "mnist-cnn-trades": Recipe("cnn", 0.3, "TRADES", at(0.3, beta=2.0, steps=10, ramp=0.3), {**TEN, "epochs": 15}),
     "mnist-cnn-ibp": Recipe(
@@ -125,46 +126,47 @@ def train(recipe, seed, sets, folder=None, epochs=None):
     return model, history, history.validation[history.best_epoch - 1][trainer.chosen_by]
 
 
-def measure(recipe, model, x, y):
-    """The card's numbers: how many test images stand, with 95 % intervals."""
-    eps = recipe.eps
-    few = recipe.autoattack
+def measure(recipe, model, x, y, save):
+    """The card's numbers: how many test images stand, with 95 % intervals; `save` is given them after each attack."""
+    eps, first = recipe.eps, min(FIRST, len(x))
+    pgd50 = partial(advlib.pgd, eps=eps, steps=50, step_size=0.01 if eps == 0.3 else None, restarts=10)
     attacks = {
         f"fgsm_linf_{eps}": (len(x), partial(advlib.fgsm, eps=eps)),
         f"pgd40_linf_{eps}": (len(x), partial(advlib.pgd, eps=eps, steps=40)),
-        f"pgd50x10_linf_{eps}": (
-            len(x), partial(advlib.pgd, eps=eps, steps=50, step_size=0.01 if eps == 0.3 else None, restarts=10),
-        ),
-        f"autoattack_linf_{eps}": (few, partial(advlib.autoattack, eps=eps)),
-    }  # fmt: skip
-    counts, intervals = {}, {}
+        f"pgd50x10_linf_{eps}": (recipe.pgd50, pgd50),
+        f"autoattack_linf_{eps}": (recipe.autoattack, partial(advlib.autoattack, eps=eps)),
+    }
+    measured = {"test_images": len(x), "intervals": {}}
 
     def record(name, right):
-        print(f"  {name}: {right.sum()} of {len(right)}", flush=True)
-        if len(right) == len(x):
-            counts[name] = int(right.sum())
-            intervals[name] = [round(bound, 4) for bound in interval(counts[name], len(right))]
-        short = right[: min(len(right), AUTOATTACK)]
-        name = f"{name}_first_{len(short)}"
-        counts[name] = int(short.sum())
-        intervals[name] = [round(bound, 4) for bound in interval(counts[name], len(short))]
+        for n in {len(right), min(len(right), first)}:
+            key = name if n == len(x) else f"{name}_first_{n}"
+            measured[key] = int(right[:n].sum())
+            measured["intervals"][key] = [round(bound, 4) for bound in interval(measured[key], n)]
+            print(f"  {key}: {measured[key]} of {n}", flush=True)
 
     record("clean", models.predict_logits(model, x).argmax(axis=1) == y)
-    for name, (n, attack) in attacks.items():
-        began = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FlagWarning)
-            x_adv = attack(model, x[:n], y[:n])
-        record(name, models.predict_logits(model, x_adv).argmax(axis=1) == y[:n])
-        print(f"    {time.perf_counter() - began:.0f} s", flush=True)
     if recipe.defence == "IBP":
         record(f"verified_linf_{eps}", certify.intervals.verified(model, x, y, eps))
     if recipe.poisoned is not None:
         label = recipe.poisoned["label"]
         others = y != label
         stamped = models.predict_logits(model, exhibits.stamp(x[others])).argmax(axis=1) == label
-        counts["stamped_as_the_label"], counts["stamped"] = int(stamped.sum()), int(others.sum())
-    return {"test_images": len(x), **counts, "intervals": intervals}
+        measured["stamped_as_the_label"], measured["stamped"] = int(stamped.sum()), int(others.sum())
+    for name, (n, attack) in attacks.items():
+        save(measured)
+        began = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FlagWarning)
+            x_adv = np.concatenate(
+                [
+                    attack(model, x[i : min(i + first, n)], y[i : min(i + first, n)])
+                    for i in range(0, n, first)
+                ]
+            )
+        record(name, models.predict_logits(model, x_adv).argmax(axis=1) == y[:n])
+        print(f"    {time.perf_counter() - began:.0f} s", flush=True)
+    save(measured)
 
 
 def versions():
@@ -223,18 +225,23 @@ def checkpoint(name, seeds, folder, epochs=None):
         "recipe": method,
         "command": f"python tools/train.py {name} --seeds {' '.join(map(str, seeds))}",
         "chosen_seed": seed, "chosen_by": chosen_by, "seeds_tried": tried,
-        "measured": measure(recipe, model, sets.x_test, sets.y_test),
         "made_with": versions(),
     }  # fmt: skip
-    models.save(model, name, about)
+    measure(
+        recipe,
+        model,
+        sets.x_test,
+        sets.y_test,
+        lambda measured: models.save(model, name, {**about, "measured": measured}),
+    )
     print(f"stored {name}, seed {seed} of {seeds}")
 
 
 def measure_again(name):
     recipe, sets, about = RECIPES[name], data.load(RECIPES[name].data), models.card(name)
-    model = models.load(name)
-    about["measured"] = measure(recipe, model, sets.x_test, sets.y_test)
-    models.save(model, name, about)
+    measure(
+        recipe, models.load(name), sets.x_test, sets.y_test, lambda measured: models.save_card(name, {**about, "measured": measured})
+    )  # fmt: skip
 
 
 # ---- the ladder of widths: the article's "more complex models"
@@ -256,10 +263,10 @@ def widths(seeds, folder, test_images=2_000):
             for seed in seeds:
                 if any(line.startswith(f"{width},") and f",{method},{seed}," in line for line in done):
                     continue
-                one = Recipe("cnn", 0.3, options={"epochs": 5}, arguments={"width": width})
+                one = Recipe("cnn", 0.3, options={"epochs": 4}, arguments={"width": width})
                 if method == "PGD":
                     one = Recipe(
-                        "cnn", 0.3, "PGD", recipe.settings, {**TEN, "epochs": 5}, arguments={"width": width}
+                        "cnn", 0.3, "PGD", recipe.settings, {**TEN, "epochs": 4}, arguments={"width": width}
                     )
                 model, history, _ = train(one, seed, split)
                 x_adv = advlib.pgd(model, x, y, eps=0.3, steps=20)
@@ -271,7 +278,7 @@ def widths(seeds, folder, test_images=2_000):
                 done.append(line)
                 rows.write_text("\n".join(done) + "\n")
     note = (
-        f"# python tools/train.py widths --seeds {' '.join(map(str, seeds))}; 5 epochs each, PGD-7 at eps 0.3; counts of "
+        f"# python tools/train.py widths --seeds {' '.join(map(str, seeds))}; 4 epochs each, PGD-7 at eps 0.3; counts of "
         f"the first {len(x)} test images that stand; TensorFlow {tf.__version__}"
     )
     path.write_text("\n".join([note, head, *done]) + "\n", encoding="utf-8")
@@ -301,6 +308,8 @@ def main():
         return f"no recipe is called {', '.join(sorted(unknown))}; there are those above" if unknown else None
     for name in arguments.names:
         print(name, flush=True)
+        if arguments.autoattack:
+            RECIPES[name].autoattack = arguments.autoattack
         if name == "widths":
             widths(arguments.seeds, arguments.folder)
         elif arguments.measure:

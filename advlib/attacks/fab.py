@@ -91,7 +91,7 @@ def fab(
 
     model: callable, images → logits. x: float32 (N, H, W, C) in [0, 1]. y: true labels (N,). norm: "linf", "l2" or "l1".
     steps: of each try, each a gradient and a forward pass. targets: None takes, at every step, the nearest boundary of all,
-    and so the gradients of all logits; a number k (FAB-T) makes k tries, one for each of the k likeliest other classes, by
+    and so the gradients of all differences; a number k (FAB-T) makes k tries, one for each of the k likeliest other classes, by
     the boundary between that and the true class alone, with one gradient a step. restarts: rounds of tries, the first from x,
     the others from random points at most half as far as the best one so far, and at most eps/2. alpha_max: bound of
     α = ‖d‖/(‖d‖ + ‖d_x‖); overshoot: η ≥ 1; backward: β in (0, 1]. eps: scales the restarts, nothing else; by default the
