@@ -530,6 +530,88 @@ def traces(runs, *, xlabel="step", title=None):
         fig.suptitle(title, fontsize=11)
 
 
+@_figure
+def tradeoff(points, *, xlabel="clean accuracy", ylabel="robust accuracy", title=None):
+    """Robust against clean accuracy, a point with both 95 % Wilson intervals and a label for each model.
+
+    points: name → ((k, n) clean, (k, n) robust), k of n images right. Labels keep clear of each other, of the points and
+    of the intervals; a thin line leads from a label to its point where it cannot stand beside it. Robust accuracy
+    is drawn from 0 to 100 %, clean accuracy over what the points need. Lesson 10.
+
+        >>> plots.tradeoff({"standard": ((988, 1000), (0, 1000)), "PGD-trained": ((986, 1000), (890, 1000))})
+    """
+    _check_named(points, "points", "two pairs (k, n)", "{'standard': ((988, 1000), (0, 1000)), 'other': …}")
+    pairs = {}
+    for name, pair in points.items():
+        if np.shape(pair) != (2, 2):
+            raise ValueError(
+                f"points[{name!r}] is {describe(pair)}: two pairs (k, n), clean and robust, were expected, "
+                "for example ((988, 1000), (890, 1000))"
+            )
+        pairs[name] = [(k / n, *interval(k, n)) for k, n in pair]
+    fig, ax = plt.subplots(figsize=(8.0, 5.6))
+    looks = _looks(len(pairs))
+    taken = []  # what no label may cover, as x0, y0, x1, y1
+    for (clean, robust), (colour, _, marker, _) in zip(pairs.values(), looks, strict=True):
+        ends = {"xerr": _ends(*clean), "yerr": _ends(*robust)}
+        line = {"ecolor": colour, "elinewidth": 1.0, "capsize": 2.5, "clip_on": False}
+        ax.errorbar(clean[0], robust[0], **ends, **line, fmt=marker, color=colour, markersize=7)
+        taken += [(clean[1], robust[0], clean[2], robust[0]), (clean[0], robust[1], clean[0], robust[2])]
+    low = min(clean[1] for clean, _ in pairs.values())
+    ax.set(
+        xlim=(max(0.0, low - 0.25 * (1 - low) - 0.002), 1.0), ylim=(-0.03, 1.0), xlabel=xlabel, ylabel=ylabel
+    )
+    ax.set_title(title or "Clean and robust accuracy (lines: 95 % intervals)")
+    _in_percent(ax.xaxis)
+    _in_percent(ax.yaxis)
+    ax.grid(True)
+    ax.set_axisbelow(True)
+    fig.canvas.draw()  # the layout is made here: only now does a label have a place in pixels
+    fig.set_layout_engine("none")
+    around = np.array([-5, -5, 5, 5])  # pixels
+    boxes = [around + ax.transData.transform(np.reshape(box, (2, 2))).ravel() for box in taken]
+    # from the right: where models crowd towards 100 %, the outermost labels take the room outside first
+    order = sorted(zip(pairs.items(), looks, strict=True), key=lambda one: -one[0][1][0][0])
+    for (name, (clean, robust)), (colour, *_) in order:
+        boxes += _label(ax, name, (clean[0], robust[0]), colour, boxes)
+
+
+def _label(ax, text, at, colour, boxes):
+    """Write `text` near the point `at`, clear of `boxes` (x0, y0, x1, y1 in pixels); the boxes of text and line."""
+    fig, point = ax.figure, ax.transData.transform(at)
+    renderer, unit = fig.canvas.get_renderer(), fig.dpi / 72
+    label = ax.annotate(text, at, (0, 0), textcoords="offset points", fontsize=9, va="center", ha="center")
+    half = np.array(label.get_window_extent(renderer).size) / 2 + 2
+    frame, least = ax.get_window_extent(renderer), None
+    for distance in (10, 18, 28, 40, 55, 70, 90, 110, 135, 160):  # points, from the point to the label's edge
+        for angle in np.deg2rad([0, 180, 90, 270, 45, 315, 135, 225, 20, 340, 160, 200, 65, 295, 115, 245]):
+            way = np.array([np.cos(angle), np.sin(angle)])
+            middle = point + way * (distance * unit + half * np.abs(way))
+            box = np.concatenate([middle - half, middle + half])
+            outside = box[0] < frame.x0 or box[1] < frame.y0 or box[2] > frame.x1 or box[3] > frame.y1
+            line = []
+            if distance > 10:  # small boxes along the line, beyond the marker
+                edge = np.clip(point, box[:2], box[2:])
+                path = point + np.linspace(0.3, 1, 12)[:, None] * (edge - point)
+                line = list(np.hstack([path - 1, path + 1]))
+            hit = sum(_overlap(a, b) for a in (box, *line) for b in boxes) + 1e6 * outside
+            if least is None or hit < least[0]:
+                least = hit, middle, [box, *line]
+        if least[0] == 0:
+            break
+    _, middle, (box, *line) = least
+    label.set_position((middle - point) / unit)
+    if line:
+        ends = ax.transData.inverted().transform([point, np.clip(point, box[:2], box[2:])])
+        ax.plot(*ends.T, color=colour, linewidth=0.8, zorder=1.5)
+    return [box, *line]
+
+
+def _overlap(a, b):
+    """The area in which two boxes (x0, y0, x1, y1) overlap."""
+    return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+
+
 # --- shared
 
 

@@ -241,7 +241,7 @@ def test_ibp_loss_is_the_mixture_and_its_schedule(few):
     (x, y), _ = few
     x, y = tf.constant(x[:20]), tf.constant(y[:20])
     net = models.mlp(seed=0)
-    trainer = compiled(training.IBP(net, eps=0.05, train=0.06, warmup=0.1, ramp=0.5))
+    trainer = compiled(training.IBP(net, eps=0.05, train_eps=0.06, warmup=0.1, ramp=0.5))
     trainer.total = 100
     for update, eps, kappa in (
         (0, 0.0, 1.0),
@@ -308,7 +308,18 @@ def weights(strategy, optimizer):
     trainer.fit(batches, epochs=1, verbose=0)
     assert trainer.updates == 5
     return net.get_weights()
+def by_adversarial_fit(strategy):
+    with strategy.scope():
+        net = models.mlp(seed=0)
+        trainer = training.PGD(net, eps=0.2, steps=3)
+    history = training.adversarial_fit(trainer, x, y, validation=(x[:100], y[:100]), epochs=2, keep="last")
+    return net.get_weights(), history.validation
 out = {}
+one, two = (
+    by_adversarial_fit(s) for s in (tf.distribute.OneDeviceStrategy("CPU:0"), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+)
+out["fit"] = max(float(abs(a - b).max()) for a, b in zip(one[0], two[0]))
+out["scores"] = max(abs(a[k] - b[k]) for a, b in zip(one[1], two[1]) for k in a)
 for name, optimizer in (("sgd", lambda: keras.optimizers.SGD(0.1)), ("adam", lambda: keras.optimizers.Adam(1e-3))):
     one = weights(tf.distribute.OneDeviceStrategy("CPU:0"), optimizer)
     two = weights(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), optimizer)
@@ -324,6 +335,7 @@ def test_two_replicas_train_as_one():
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["sgd"] <= 1e-6 and found["adam"] <= 1e-4, found
+    assert found["fit"] <= 1e-3 and found["scores"] <= 0.02  # ten updates by Adam, and what Watch measures
     assert found["sgd moved"] > 1e-3 and found["adam moved"] > 1e-3
 
 
@@ -355,6 +367,17 @@ def test_triangle():
     assert [float(rate(i)) for i in (0, 20, 40, 70, 100)] == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-6)
     again = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
     assert float(again(20)) == pytest.approx(0.5)
+
+
+def test_watch_serves_a_fit_of_ones_own(few):
+    (x, y), validation = few
+    trainer = training.FGSM(models.mlp(seed=0), eps=0.1)
+    trainer.compile(keras.optimizers.Adam(2e-3))
+    watch = training.Watch(validation)
+    stop = keras.callbacks.EarlyStopping("pgd20", mode="max", patience=5)
+    logs = trainer.fit(x, y, epochs=2, batch_size=100, verbose=0, callbacks=[watch, stop]).history
+    assert set(logs) == {"loss", "accuracy", "clean", "fgsm", "pgd20"} and len(logs["pgd20"]) == 2
+    assert watch.top == max(logs["pgd20"]) and watch.history.best_epoch in (1, 2) and len(watch.best) == 4
 
 
 def test_the_best_epoch_is_kept_and_its_scores_are_right(few):
@@ -529,7 +552,7 @@ def test_bad_input(few):
         (lambda: training.TRADES(net, eps=0.3, beta=-1), "beta=-1"),
         (lambda: training.Gaussian(net, sigma=0), "sigma=0"),
         (lambda: training.Free(net, eps=0.3, replays=0), "replays=0"),
-        (lambda: training.IBP(net, eps=0.3, train=3), "eps=3"),
+        (lambda: training.IBP(net, eps=0.3, train_eps=3), "eps=3"),
         (lambda: training.RSFGSM(net, eps=0.3, step=0), "step=0"),
         (lambda: training.GradAlign(net, eps=0.3, align=-1), "align=-1"),
         (lambda: training.NFGSM(net, eps=0.3, noise=-1), "noise=-1"),

@@ -97,6 +97,8 @@ FIGURES = {
     "confidences": lambda: plots.confidences(
         {"clean": 9 * Z, "FGSM": Z, "PGD-40": RNG.normal(size=(50, 10))}
     ),
+    "tradeoff of one model": lambda: plots.tradeoff({"standard CNN": ((988, 1000), (0, 1000))}),
+    "tradeoff": lambda: plots.tradeoff(MODELS),
     "one trace": lambda: plots.traces({"mlp": STEPS}, xlabel="epoch", title="Training"),
     "traces": lambda: plots.traces(
         {model: {f"α = {a}": STEPS for a in (0.001, 0.01, 0.1)} for model in ("standard", "PGD-trained")}
@@ -440,4 +442,58 @@ def test_certified_draws_the_counts_and_their_intervals():
 def test_bad_ceilings_and_floors(arguments, words):
     with pytest.raises(ValueError, match=words):
         plots.certified(*arguments)
+    assert not plt.get_fignums()
+
+
+# --- Clean against robust accuracy
+
+MODELS = {
+    "standard CNN": ((9840, 10000), (0, 1000)),
+    "PGD-trained": ((9860, 10000), (885, 1000)),
+    "collapsed": ((9690, 10000), (0, 1000)),
+    "strong PGD": ((9880, 10000), (905, 1000)),
+    "TRADES": ((9850, 10000), (890, 1000)),
+    "IBP": ((9740, 10000), (918, 1000)),
+    "narrow": ((9680, 10000), (0, 1000)),
+    "wide": ((9880, 10000), (0, 1000)),
+    "narrow, PGD": ((9300, 10000), (600, 1000)),
+    "wide, PGD": ((9900, 10000), (905, 1000)),
+    "backdoored, PGD": ((9860, 10000), (880, 1000)),
+}
+
+
+def test_tradeoff_draws_both_shares_with_both_intervals():
+    plots.tradeoff({"standard": ((988, 1000), (0, 200)), "PGD-trained": ((986, 1000), (177, 200))})
+    ax = plt.gca()
+    bars = [c for c in ax.containers if isinstance(c, ErrorbarContainer)]
+    assert [c.lines[0].get_xydata()[0].tolist() for c in bars] == [[0.988, 0.0], [0.986, 0.885]]
+    for container, clean, robust in zip(bars, (988, 986), (0, 177), strict=True):
+        (across,), (up,) = (line.get_segments() for line in container.lines[2])
+        assert across[:, 0] == pytest.approx(interval(clean, 1000))
+        assert up[:, 1] == pytest.approx(interval(robust, 200))
+    assert ax.get_xlim()[0] < interval(986, 1000)[0] and ax.get_xlim()[1] == 1
+
+
+@pytest.mark.parametrize("names", [1, 2, len(MODELS)])
+def test_labels_of_tradeoff_cover_nothing(names):
+    plots.tradeoff(dict(list(MODELS.items())[:names]))
+    fig, ax = plt.gcf(), plt.gca()
+    fig.canvas.draw()
+    boxes = {text.get_text(): text.get_window_extent(fig.canvas.get_renderer()) for text in ax.texts}
+    assert set(boxes) == set(list(MODELS)[:names])
+    for name, box in boxes.items():
+        assert not any(box.overlaps(other) for text, other in boxes.items() if text != name), name
+        clean, robust = ([k / n, *interval(k, n)] for k, n in MODELS[name])
+        ends = [(clean[1], robust[0]), (clean[2], robust[0]), (clean[0], robust[1]), (clean[0], robust[2])]
+        for other in list(MODELS)[:names]:
+            (k, n), (l, m) = MODELS[other]
+            assert not box.contains(*ax.transData.transform((k / n, l / m))), (name, other)
+        for end in ends:
+            assert not box.contains(*ax.transData.transform(end)), name
+
+
+@pytest.mark.parametrize("points", [{}, [("a", 1)], {"a": (988, 1000)}, {"a": (0.988, 0.885)}])
+def test_tradeoff_refuses_other_points(points):
+    with pytest.raises((ValueError, TypeError), match="points"):
+        plots.tradeoff(points)
     assert not plt.get_fignums()

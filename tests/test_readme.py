@@ -80,3 +80,53 @@ def test_its_program_runs(tmp_path):
 
 def test_its_figure_is_the_lesson_s():
     subprocess.run([sys.executable, str(ROOT / "tools" / "readme_figure.py"), "--check"], check=True)
+
+
+def network_row(name):
+    """A row of the README's table of networks, from the card."""
+    from advlib import models
+
+    card = models.card(name)
+    measured = card["measured"]
+
+    def percent(attack):
+        keys = [key for key in measured if key == attack or key.startswith(f"{attack}_first_")]
+        if not keys:
+            return "–"
+        key = max(
+            keys, key=lambda key: measured["test_images"] if key == attack else int(key.rsplit("_", 1)[1])
+        )
+        n = measured["test_images"] if key == attack else int(key.rsplit("_", 1)[1])
+        share = f"{100 * measured[key] / n:.1f}"
+        return share if n == measured["test_images"] else f"{share} ({n:,})"
+
+    budgets = {key.split("_linf_")[1].split("_")[0] for key in measured if "_linf_" in key}
+    assert len(budgets) == 1
+    eps = budgets.pop()
+    method = card["recipe"]["method"].removeprefix("training.").replace("adversarial_fit", "PGD")
+    return (
+        f"| `{name}` | `{method}` | {eps} | "
+        + " | ".join(
+            percent(attack) for attack in ("clean", f"pgd50x10_linf_{eps}", f"autoattack_linf_{eps}")
+        )
+        + " |"
+    )
+
+
+def test_the_table_of_networks_is_what_the_cards_say():
+    from advlib import models
+
+    rows = [network_row(name) for name in models.names()]
+    missing = [row for row in rows if row not in README]
+    assert not missing, "README's table of networks wants these rows:\n" + "\n".join(rows)
+    assert len(re.findall(r"^\| `(?:mnist|fashion)-", README, re.M)) == len(rows)
+
+
+def test_the_table_of_defences_is_the_library():
+    from advlib import training
+
+    named = re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\| `(advlib/training/\w+\.py)` \|", README, re.M)
+    defences = {name for name in training.__all__ if isinstance(getattr(training, name), type)}
+    assert {name for name, _ in named} == defences - {"History", "Trainer", "Triangle", "Watch"}
+    for name, file in named:
+        assert getattr(training, name).__module__ == file.removesuffix(".py").replace("/", ".")

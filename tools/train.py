@@ -61,14 +61,14 @@ RECIPES = {
     "mnist-cnn": Recipe("cnn", 0.3, options={"epochs": 5}),
     "mnist-cnn-pgd": Recipe("cnn", 0.3, "PGD", at(0.3, steps=7, ramp=0.3), TEN),
     "mnist-cnn-pgd-strong": Recipe(
-        "cnn", 0.3, "PGD", at(0.3, train=0.32, steps=10, ramp=0.3), {**TEN, "epochs": 40}, pgd50=10_000, autoattack=10_000,
+        "cnn", 0.3, "PGD", at(0.3, train_eps=0.32, steps=10, ramp=0.3), {**TEN, "epochs": 40}, pgd50=10_000, autoattack=10_000,
     ),
-    "mnist-cnn-trades": Recipe("cnn", 0.3, "TRADES", at(0.3, beta=2.0, steps=10, ramp=0.3), {**TEN, "epochs": 15}),
+    "mnist-cnn-trades": Recipe("cnn", 0.3, "TRADES", at(0.3, beta=2.0, steps=10, ramp=0.3), TEN),
     "mnist-cnn-ibp": Recipe(
-        "cnn", 0.3, "IBP", at(0.3, train=0.33, warmup=0.03, ramp=0.5), {"epochs": 80, "batch_size": 100, "learning_rate": 1e-3},
+        "cnn", 0.3, "IBP", at(0.3, train_eps=0.33, warmup=0.03, ramp=0.5), {**TEN, "epochs": 80, "learning_rate": 1e-3},
     ),
     "mnist-cnn-ibp-0.1": Recipe(
-        "cnn", 0.1, "IBP", at(0.1, train=0.12, warmup=0.03, ramp=0.5), {"epochs": 40, "batch_size": 100, "learning_rate": 1e-3},
+        "cnn", 0.1, "IBP", at(0.1, train_eps=0.12, warmup=0.03, ramp=0.5), {**TEN, "epochs": 40, "learning_rate": 1e-3},
     ),
     "mnist-cnn-collapsed": Recipe(
         "cnn", 0.3, "RSFGSM", at(0.3, step=1.25), {"epochs": 10, "batch_size": 100, "learning_rate": 5e-3, "keep": "last"},
@@ -240,7 +240,8 @@ def checkpoint(name, seeds, folder, epochs=None):
 def measure_again(name):
     recipe, sets, about = RECIPES[name], data.load(RECIPES[name].data), models.card(name)
     measure(
-        recipe, models.load(name), sets.x_test, sets.y_test, lambda measured: models.save_card(name, {**about, "measured": measured})
+        recipe, models.load(name), sets.x_test, sets.y_test,
+        lambda measured: models.save_card(name, {**about, "measured": measured}),
     )  # fmt: skip
 
 
@@ -263,10 +264,10 @@ def widths(seeds, folder, test_images=2_000):
             for seed in seeds:
                 if any(line.startswith(f"{width},") and f",{method},{seed}," in line for line in done):
                     continue
-                one = Recipe("cnn", 0.3, options={"epochs": 4}, arguments={"width": width})
+                one = Recipe("cnn", 0.3, options={"epochs": 3}, arguments={"width": width})
                 if method == "PGD":
                     one = Recipe(
-                        "cnn", 0.3, "PGD", recipe.settings, {**TEN, "epochs": 4}, arguments={"width": width}
+                        "cnn", 0.3, "PGD", recipe.settings, {**TEN, "epochs": 3}, arguments={"width": width}
                     )
                 model, history, _ = train(one, seed, split)
                 x_adv = advlib.pgd(model, x, y, eps=0.3, steps=20)
@@ -278,7 +279,7 @@ def widths(seeds, folder, test_images=2_000):
                 done.append(line)
                 rows.write_text("\n".join(done) + "\n")
     note = (
-        f"# python tools/train.py widths --seeds {' '.join(map(str, seeds))}; 4 epochs each, PGD-7 at eps 0.3; counts of "
+        f"# python tools/train.py widths --seeds {' '.join(map(str, seeds))}; 3 epochs each, PGD-7 at eps 0.3; counts of "
         f"the first {len(x)} test images that stand; TensorFlow {tf.__version__}"
     )
     path.write_text("\n".join([note, head, *done]) + "\n", encoding="utf-8")

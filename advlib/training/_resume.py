@@ -1,6 +1,7 @@
 """The state of a training run on disk, whole or not at all, from which the same run goes on."""
 
 import hashlib
+import inspect
 import json
 import os
 import zipfile
@@ -33,11 +34,11 @@ class Resume(keras.callbacks.Callback):
         self.kept, digest = [], hashlib.blake2b(digest_size=16)
         for part in arrays:
             digest.update(np.ascontiguousarray(part).tobytes())
-        defence = {k: v for k, v in vars(trainer).items() if isinstance(v, PLAIN) and k in SETTINGS}
+        # every argument of the defence stands, under its own name, among its attributes
+        given = [name for name in inspect.signature(type(trainer)).parameters if name != "network"]
         self.run = {
-            "defence": type(trainer).__name__, "norm": trainer.ball.name,
-            "network": [list(w.shape) for w in trainer.network.weights], "data": digest.hexdigest(), "arguments": settings,
-            **defence,
+            "defence": type(trainer).__name__, "network": [list(w.shape) for w in trainer.network.weights],
+            "data": digest.hexdigest(), "arguments": settings, **{name: getattr(trainer, name) for name in given},
         }  # fmt: skip
 
     def variables(self):
@@ -87,12 +88,6 @@ class Resume(keras.callbacks.Callback):
             file.flush()
             os.fsync(file.fileno())
         os.replace(half, self.path)  # a kill leaves the old state or the new one
-
-
-SETTINGS = {
-    "eps", "ramp", "seed", "steps", "step", "noise", "align", "beta", "sigma", "train_eps", "warmup", "kappa", "warm",
-    "updates_per_batch",
-}  # fmt: skip
 
 
 def plain(callback):

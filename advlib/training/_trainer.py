@@ -26,8 +26,8 @@ from advlib.models import check_keras
 class Trainer(keras.Model):
     """A network in training, as a keras.Model: compile it with an optimizer, then `fit` it. By itself: standard training.
 
-    network: a keras.Model with logits, trained in place. eps: the budget to stand, in `norm`; train: the one trained for, where
-    it is another. ramp: the share of all updates over which ε grows from 0. `adversarial_fit` sets `total`, the number of
+    network: a keras.Model with logits, trained in place. eps: the budget to stand, in `norm`; train_eps: the one trained for,
+    where it is another. ramp: the share of all updates over which ε grows from 0. `adversarial_fit` sets `total`, the number of
     all updates; before a `fit` of your own set it yourself, or ε is there at once. seed: of all random numbers, which
     depend on it and on the number of the update alone, not on how many replicas share the batch.
     Raises TypeError or ValueError for bad input.
@@ -40,7 +40,7 @@ class Trainer(keras.Model):
     updates_per_batch = 1
     chosen_by = "pgd20"  # the validation score by which `adversarial_fit` keeps an epoch
 
-    def __init__(self, network, *, eps=0.0, train=None, norm="linf", ramp=0.0, seed=0):
+    def __init__(self, network, *, eps=0.0, train_eps=None, norm="linf", ramp=0.0, seed=0):
         if not isinstance(network, keras.Model):
             raise TypeError(
                 f"the network is a {type(network).__name__}: a keras.Model was expected, for example advlib.models.cnn()"
@@ -48,8 +48,11 @@ class Trainer(keras.Model):
         check_keras(network)
         super().__init__(name=f"{type(self).__name__.lower()}_{network.name}")
         self.network, self.ball = network, norms.get(norm)
+        self.norm = self.ball.name
         self.eps = self.ball.check_eps(eps, network.input_shape[1:])
-        self.train_eps = self.eps if train is None else self.ball.check_eps(train, network.input_shape[1:])
+        self.train_eps = self.eps
+        if train_eps is not None:
+            self.train_eps = self.ball.check_eps(train_eps, network.input_shape[1:])
         self.ramp = check_number(ramp, "ramp", low=0, high=1, example=0.3)
         self.seed = check_number(seed, "seed", low=0, integer=True, example=0)
         self.total = 0

@@ -18,14 +18,16 @@ class Free(Trainer):
 
     def __init__(self, network, *, eps, norm="linf", replays=8, warm=True, batch_size=100, ramp=0.0, seed=0):
         super().__init__(network, eps=eps, norm=norm, ramp=ramp, seed=seed)
-        self.updates_per_batch = check_number(replays, "replays", low=1, integer=True, example=8)
-        check_number(batch_size, "batch_size", low=1, integer=True, example=100)
+        self.updates_per_batch = self.replays = check_number(
+            replays, "replays", low=1, integer=True, example=8
+        )
+        self.batch_size = check_number(batch_size, "batch_size", low=1, integer=True, example=100)
         self.warm = bool(warm)
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             raise ValueError(
                 "Free keeps δ from batch to batch on one replica: one replica was expected; use PGD or RSFGSM"
             )
-        shape = (batch_size, *network.input_shape[1:])
+        shape = (self.batch_size, *network.input_shape[1:])
         self.delta = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="delta")
 
     def train_step(self, data):

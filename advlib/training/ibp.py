@@ -11,18 +11,18 @@ from advlib.training._trainer import Trainer
 class IBP(Trainer):
     """κ · L(f(x), y) + (1 − κ) · L(ẑ, y), ẑ the worst logits that the interval bounds allow within ε_now.
 
-    eps: the budget to be proved, by which epochs are chosen; train: the one trained for, usually a little larger. warmup,
+    eps: the budget to be proved, by which epochs are chosen; train_eps: the one trained for, usually a little larger. warmup,
     ramp: shares of all updates; before the first there is no bound in the loss (κ = 1), between them ε grows from 0 and κ
     falls from 1 to `kappa`, together. Everything else as in `Trainer`; a layer without an interval rule: TypeError.
     Source: Gowal et al. 2018, arXiv 1810.12715, §3 (κ = ½, ε a tenth above the budget). Lesson 11.
 
-        >>> adversarial_fit(IBP(net, eps=0.3, train=0.33), x, y, validation=(x_val, y_val), epochs=60)
+        >>> adversarial_fit(IBP(net, eps=0.3, train_eps=0.33), x, y, validation=(x_val, y_val), epochs=60)
     """
 
     chosen_by = "verified"
 
-    def __init__(self, network, *, eps, train=None, warmup=0.03, ramp=0.5, kappa=0.5, seed=0):
-        super().__init__(network, eps=eps, train=train, norm="linf", ramp=ramp, seed=seed)
+    def __init__(self, network, *, eps, train_eps=None, warmup=0.03, ramp=0.5, kappa=0.5, seed=0):
+        super().__init__(network, eps=eps, train_eps=train_eps, norm="linf", ramp=ramp, seed=seed)
         self.warmup = check_number(warmup, "warmup", low=0, high=1, example=0.03)
         self.kappa = check_number(kappa, "kappa", low=0, high=1, example=0.5)
         self.chain = intervals.layers(network)

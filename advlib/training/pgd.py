@@ -16,8 +16,8 @@ class PGD(Trainer):
         >>> adversarial_fit(PGD(net, eps=0.3, steps=7), x, y, validation=(x_val, y_val), epochs=10)
     """
 
-    def __init__(self, network, *, eps, train=None, norm="linf", steps=7, ramp=0.3, seed=0):
-        super().__init__(network, eps=eps, train=train, norm=norm, ramp=ramp, seed=seed)
+    def __init__(self, network, *, eps, train_eps=None, norm="linf", steps=7, ramp=0.3, seed=0):
+        super().__init__(network, eps=eps, train_eps=train_eps, norm=norm, ramp=ramp, seed=seed)
         self.steps = check_number(steps, "steps", low=1, integer=True, example=7)
 
     def craft(self, x, y):
