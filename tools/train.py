@@ -297,6 +297,9 @@ def main():
         "--epochs", type=int, help="fewer epochs than the recipe's, for a trial; nothing is stored"
     )
     parser.add_argument(
+        "--autoattack", type=int, metavar="N", help="on so many test images, not on the recipe's number"
+    )
+    parser.add_argument(
         "--measure", action="store_true", help="measure the stored weights anew, without training"
     )
     parser.add_argument(
