@@ -11,6 +11,7 @@ its last whole epoch when called again (--folder keeps the state; it is deleted 
 """
 
 import argparse
+import hashlib
 import platform
 import shutil
 import time
@@ -126,8 +127,10 @@ def train(recipe, seed, sets, folder=None, epochs=None):
     return model, history, history.validation[history.best_epoch - 1][trainer.chosen_by]
 
 
-def measure(recipe, model, x, y, save):
-    """The card's numbers: how many test images stand, with 95 % intervals; `save` is given them after each attack."""
+def measure(recipe, model, x, y, folder, save):
+    """The card's numbers: how many test images stand, with 95 % intervals; `save` is given them after each attack.
+
+    What stands of each thousand is kept in `folder`, so that an interrupted measurement goes on from there."""
     eps, first = recipe.eps, min(FIRST, len(x))
     pgd50 = partial(advlib.pgd, eps=eps, steps=50, step_size=0.01 if eps == 0.3 else None, restarts=10)
     attacks = {
@@ -137,6 +140,8 @@ def measure(recipe, model, x, y, save):
         f"autoattack_linf_{eps}": (recipe.autoattack, partial(advlib.autoattack, eps=eps)),
     }
     measured = {"test_images": len(x), "intervals": {}}
+    weights = hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest()
+    folder = folder / f"measured-{weights[:16]}"
 
     def record(name, right):
         for n in {len(right), min(len(right), first)}:
@@ -156,15 +161,17 @@ def measure(recipe, model, x, y, save):
     for name, (n, attack) in attacks.items():
         save(measured)
         began = time.perf_counter()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FlagWarning)
-            x_adv = np.concatenate(
-                [
-                    attack(model, x[i : min(i + first, n)], y[i : min(i + first, n)])
-                    for i in range(0, n, first)
-                ]
-            )
-        record(name, models.predict_logits(model, x_adv).argmax(axis=1) == y[:n])
+        stands = []
+        for start in range(0, n, first):
+            rows, kept = slice(start, min(start + first, n)), folder / f"{name}-{start}.npy"
+            if not kept.exists():
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FlagWarning)
+                    x_adv = attack(model, x[rows], y[rows])
+                folder.mkdir(parents=True, exist_ok=True)
+                np.save(kept, models.predict_logits(model, x_adv).argmax(axis=1) == y[rows])
+            stands.append(np.load(kept))
+        record(name, np.concatenate(stands))
         print(f"    {time.perf_counter() - began:.0f} s", flush=True)
     save(measured)
 
@@ -228,19 +235,16 @@ def checkpoint(name, seeds, folder, epochs=None):
         "made_with": versions(),
     }  # fmt: skip
     measure(
-        recipe,
-        model,
-        sets.x_test,
-        sets.y_test,
+        recipe, model, sets.x_test, sets.y_test, folder,
         lambda measured: models.save(model, name, {**about, "measured": measured}),
-    )
+    )  # fmt: skip
     print(f"stored {name}, seed {seed} of {seeds}")
 
 
-def measure_again(name):
+def measure_again(name, folder):
     recipe, sets, about = RECIPES[name], data.load(RECIPES[name].data), models.card(name)
     measure(
-        recipe, models.load(name), sets.x_test, sets.y_test,
+        recipe, models.load(name), sets.x_test, sets.y_test, folder,
         lambda measured: models.save_card(name, {**about, "measured": measured}),
     )  # fmt: skip
 
@@ -317,7 +321,7 @@ def main():
         if name == "widths":
             widths(arguments.seeds, arguments.folder)
         elif arguments.measure:
-            measure_again(name)
+            measure_again(name, arguments.folder)
         else:
             checkpoint(name, arguments.seeds, arguments.folder, arguments.epochs)
             for seed in arguments.seeds:
