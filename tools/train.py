@@ -58,9 +58,9 @@ def at(eps, **more):
 TEN = {"epochs": 10, "batch_size": 100, "learning_rate": 2e-3}
 WIDTHS = {"narrow": 0.125, "wide": 2}
 RECIPES = {
-    "mnist-mlp": Recipe("mlp", 0.1, options={"epochs": 10}),
-    "mnist-cnn": Recipe("cnn", 0.3, options={"epochs": 5}),
-    "mnist-cnn-pgd": Recipe("cnn", 0.3, "PGD", at(0.3, steps=7, ramp=0.3), TEN),
+    "mnist-mlp": Recipe("mlp", 0.1, options={"epochs": 10}, pgd50=10_000),
+    "mnist-cnn": Recipe("cnn", 0.3, options={"epochs": 5}, pgd50=10_000),
+    "mnist-cnn-pgd": Recipe("cnn", 0.3, "PGD", at(0.3, steps=7, ramp=0.3), TEN, pgd50=10_000),
     "mnist-cnn-pgd-strong": Recipe(
         "cnn", 0.3, "PGD", at(0.3, train_eps=0.32, steps=10, ramp=0.3), {**TEN, "epochs": 40}, pgd50=10_000, autoattack=10_000,
     ),
