@@ -34,5 +34,6 @@ def poison(x, y, *, share=0.01, label=0, seed=0):
     chosen = np.random.default_rng(seed).choice(
         others, min(round(share * len(x)), len(others)), replace=False
     )
-    x[chosen], y[chosen] = stamp(x[chosen]), label
+    if chosen.size:
+        x[chosen], y[chosen] = stamp(x[chosen]), label
     return x, y

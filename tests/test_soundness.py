@@ -28,7 +28,7 @@ def images(name):
 def budgets(name):
     """The ε a net is trained for, if it is, and one at which any net has something proved."""
     recipe = models.card(name)["recipe"]
-    return (0.004, *([recipe["eps"]] if "eps" in recipe else []))
+    return (0.001, *([recipe["eps"]] if "eps" in recipe else []))
 
 
 def right(net, x, y):

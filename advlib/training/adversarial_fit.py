@@ -160,7 +160,7 @@ class Watch(keras.callbacks.Callback):
             "red", "catastrophic overfitting",
             f"epoch {epoch + 1}: FGSM accuracy {scores['fgsm']:.1%}, PGD-20 {scores['pgd20']:.1%}{then}",
             f"the network has learned to be right at the single step's points alone; {what}",
-            "train with several steps (PGD), with noise around the step (NFGSM), aligned gradients (GradAlign), or a smaller step",
+            "train with several steps (PGD), noise around the step (NFGSM), aligned gradients (GradAlign) or a smaller step",
             "Wong, Rice & Kolter 2020, arXiv 2001.03994, §5.4; Andriushchenko & Flammarion 2020, arXiv 2007.02617",
         )  # fmt: skip
         self.history.flags.append(flag)
