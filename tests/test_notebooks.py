@@ -18,9 +18,14 @@ LESSONS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
-def test_lessons_are_numbered_from_00_without_a_gap():
+def test_lessons_are_numbered_from_00_and_a_gap_is_announced():
+    """A number without a lesson is one that the README says is to come."""
     assert LESSONS, "notebooks/ holds no lesson"
-    assert [path.name[:3] for path in LESSONS] == [f"{n:02}_" for n in range(len(LESSONS))]
+    numbers = [int(path.name[:2]) for path in LESSONS if path.name[2] == "_"]
+    assert len(numbers) == len(set(numbers)) == len(LESSONS) and numbers[0] == 0
+    readme = (LESSONS[0].parents[1] / "README.md").read_text(encoding="utf-8")
+    to_come = next(line for line in readme.splitlines() if line.startswith("Lessons ") and "to come" in line)
+    assert not [n for n in range(max(numbers)) if n not in numbers and f"{n:02}" not in to_come]
 
 
 @each_lesson
