@@ -86,7 +86,13 @@ def asked_for():
     extras = PROJECT["optional-dependencies"]
     return [
         Requirement(line)
-        for line in [*PROJECT["dependencies"], *extras["cpu"], *extras["course"], *extras["test"]]
+        for line in [
+            *PROJECT["dependencies"],
+            *extras["cpu"],
+            *extras["course"],
+            *extras["cluster"],
+            *extras["test"],
+        ]
     ]
 
 
