@@ -6,6 +6,7 @@ the noise.
 
 import numpy as np
 
+from advlib import norms
 from advlib._checks import check_choice, check_images, check_number
 from advlib.attacks._loop import run, stream
 
@@ -50,10 +51,11 @@ def salt_and_pepper(x, p, seed=0):
     return out
 
 
-def best_of(model, x, y, *, eps, draws=1000, kind="uniform", seed=0, batch_size=128):
+def best_of(model, x, y, *, eps, norm="linf", draws=1000, kind="uniform", seed=0, batch_size=128):
     """The most harmful of `draws` random points: an attack without gradients, as a baseline for those with.
 
     kind: "uniform", "signs" (the size of an FGSM step) or, of deviation eps and so of no fixed size in L∞, "gaussian".
+    norm: in another than "linf" the points are drawn uniformly from the ball ("uniform" is the only kind).
     Returns x_adv, the point of the largest cross-entropy, or one that the model gets wrong; images that the model already gets
     wrong come back unchanged. Everything else is as in `pgd`. Source: the sanity check of Carlini et al. 2019, arXiv 1902.06705,
     §4. Lesson 02.
@@ -62,6 +64,14 @@ def best_of(model, x, y, *, eps, draws=1000, kind="uniform", seed=0, batch_size=
     """
     draw = UNIT[check_choice(kind, "kind", UNIT)]
     check_number(draws, "draws", low=1, integer=True, example=1000)
+    ball = norms.get(norm)
+    if ball.name != "linf":
+        check_choice(kind, "kind", ("uniform",))
+
+    def add(image, rng):
+        if ball.name == "linf":
+            return image + np.float32(eps) * draw(rng, image.shape)
+        return image + ball.sample(rng, image.shape, eps)
 
     def best_of(group):
         rngs = group.streams("best_of", kind)
@@ -69,10 +79,12 @@ def best_of(model, x, y, *, eps, draws=1000, kind="uniform", seed=0, batch_size=
         for _ in range(draws):
             z = group.x.copy()
             for i in group.standing:
-                z[i] += np.float32(eps) * draw(rngs[i], z[i].shape)
+                z[i] = add(z[i], rngs[i])
             group.look(np.clip(z, 0, 1))
 
-    return run(best_of, model, x, y, eps=eps, norm="linf", batch_size=batch_size, seed=seed, gradient=False)
+    return run(
+        best_of, model, x, y, eps=eps, norm=ball.name, batch_size=batch_size, seed=seed, gradient=False
+    )
 
 
 # Noise of strength 1, for one image.

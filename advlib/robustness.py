@@ -19,7 +19,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
 from advlib._checks import check_choice, check_images, check_labels, check_number, describe
-from advlib.diagnostics import Flag, collect_flags
+from advlib.diagnostics import COLOURS, Flag, collect_flags
 
 CLEAN, WORST = "clean", "worst case"  # rows of a Report that no attack may be called
 FORMAT, VERSION = "advlib report", 1
@@ -412,12 +412,13 @@ def norm_label(norm):
 # --- evaluate
 
 
-def evaluate(model, x, y, attacks, *, norm, eps):
+def evaluate(model, x, y, attacks, *, norm, eps, client=None):
     """Run every attack on every image, measure what comes back, and return a `Report`.
 
     model: callable, images → logits. x: float32 (N, H, W, C) in [0, 1]. y: true labels (N,). attacks: name →
     attack, a callable (model, x, y) → x_adv, such as `functools.partial(pgd, eps=0.3)` or a function of your
     own. norm: "linf", "l2", "l1" or "l0"; eps: the budget in pixel units, which every attack must keep.
+    client: a Dask client, for the same evaluation on several processes or machines, see `advlib.cluster`.
 
     No attack is trusted. Size, pixel range, NaN and prediction are measured here, the prediction by a fresh
     forward pass. A point outside ball (by more than `tolerance`) or box, or with NaN in it, is a failure of
@@ -441,27 +442,35 @@ def evaluate(model, x, y, attacks, *, norm, eps):
     eps = norms.get(norm).check_eps(eps, x.shape[1:])
     _check_attacks(attacks)
     y = check_labels(y, len(x))
+    norm = norms.get(norm).name
+    if client is not None:
+        from advlib import cluster
+
+        return cluster.evaluate(client, model, x, y, attacks, norm=norm, eps=eps)
     logits = _logits(model, x)
     y = check_labels(y, len(x), logits.shape[1])
-    report = Report(norms.get(norm).name, eps, y, _classes(logits), logits.shape[1], _fingerprint(x))
+    report = Report(norm, eps, y, _classes(logits), logits.shape[1], _fingerprint(x))
     _flag_clean(report)
     name = None
     try:
         for name in tqdm(attacks, desc="attacks", unit="attack", delay=5, leave=False, disable=quiet()):
-            with collect_flags() as raised:
-                report.outcomes[name], flags = _measure(
-                    model, x, y, attacks[name], name, report.norm, eps, report.prediction
-                )
-            report.flags += [replace(flag, seen=f"{name}: {flag.seen}") for flag in raised] + flags
+            outcome, facts = measure(model, x, y, attacks[name], name, norm, eps, report.prediction)
+            report.outcomes[name] = outcome
+            report.flags += facts.flags(name, eps)
     except BaseException as error:  # an interruption too: what was computed may have taken an hour
-        done = ", ".join(report.outcomes) or "none"
-        error.add_note(
-            f"evaluate: stopped at {name!r}; .report of this exception holds what had finished: {done}"
-        )
-        with contextlib.suppress(AttributeError):  # an exception class with __slots__
-            error.report = report
+        attach(report, error, name)
         raise
     return report
+
+
+def attach(report, error, name):
+    """Hand what had finished to whoever catches the error: `.report` of the exception."""
+    done = ", ".join(report.outcomes) or "none"
+    error.add_note(
+        f"evaluate: stopped at {name!r}; .report of this exception holds what had finished: {done}"
+    )
+    with contextlib.suppress(AttributeError):  # an exception class with __slots__
+        error.report = report
 
 
 def curve(model, x, y, attack, *, norm, eps_values, cumulative=True):
@@ -505,7 +514,7 @@ def curve(model, x, y, attack, *, norm, eps_values, cumulative=True):
         index = np.flatnonzero(standing) if cumulative else np.arange(len(x))
         if eps > 0 and index.size:
             at_eps = lambda model, x, y, eps=eps: attack(model, x, y, eps=eps)  # noqa: E731
-            outcome, _ = _measure(model, x[index], y[index], at_eps, "attack", norm, eps, clean[index])
+            outcome, _ = measure(model, x[index], y[index], at_eps, "attack", norm, eps, clean[index])
             right[index] &= outcome.prediction == y[index]
             infeasible = int((~outcome.feasible).sum())
         if cumulative:
@@ -560,14 +569,82 @@ def _fingerprint(x):
     return _digest({"x": x})
 
 
-def _measure(model, x, y, attack, name, norm, eps, clean):
-    """Run one attack and measure what it returned: (Outcome, flags). `clean` are the predictions on x."""
+@dataclass
+class Facts:
+    """What a measurement saw of an attack, as numbers that add up over parts of the images (`+`), and as flags."""
+
+    n: int = 0
+    other_dtype: str = ""
+    written: bool = False
+    too_far: int = 0  # images outside the ball, and the largest size among them
+    largest: float = 0.0
+    outside: int = 0  # images outside the box, and how far at most
+    furthest: float = 0.0
+    not_finite: int = 0
+    nan: int = 0  # images without a class, that had one before the attack
+    moved: int = 0  # images changed although they were wrong already, of so many
+    wrong: int = 0
+    raised: list = field(default_factory=list)  # the attack's own flags
+
+    def __add__(self, other):
+        together = {"largest": max, "furthest": max, "other_dtype": max, "raised": _joined}
+        return Facts(
+            **{
+                f.name: together.get(f.name, lambda a, b: a + b)(
+                    getattr(self, f.name), getattr(other, f.name)
+                )
+                for f in fields(self)
+            }
+        )
+
+    def flags(self, name, eps):
+        """The flags that follow, those of the attack first."""
+        flags = [replace(flag, seen=f"{name}: {flag.seen}") for flag in self.raised]
+        if self.other_dtype:
+            flags.append(_flag_dtype(name, self.other_dtype))
+        if self.written:
+            flags.append(_flag_written(name))
+        for bad, what, by in (
+            (self.too_far, "outside the ball", f"the largest has size {self.largest:g}, {eps:g} is allowed"),
+            (self.outside, "outside the box", f"pixels leave [0, 1] by up to {self.furthest:g}"),
+            (self.not_finite, "not finite", "NaN or infinite pixels"),
+        ):
+            if bad:
+                flags.append(_flag_infeasible(name, what, f"{bad} of {self.n} images; {by}"))
+        if self.nan:
+            flags.append(_flag_nan(f"{name}: no class for {self.nan} of {self.n} images"))
+        if self.moved:
+            flags.append(_flag_moved(name, f"{self.moved} of {self.wrong} images"))
+        return flags
+
+
+def join(outcomes):
+    """The Outcome of the parts of the images, in their order, as one."""
+    whole = {
+        f.name: np.concatenate([getattr(outcome, f.name) for outcome in outcomes])
+        for f in fields(Outcome)
+        if f.name != "seconds"
+    }
+    return Outcome(seconds=sum(outcome.seconds for outcome in outcomes), **whole)
+
+
+def _joined(one, other):
+    """Flags raised on two parts of the images: each once, the worst colour of a name first seen."""
+    found = {flag.name: flag for flag in one}
+    for flag in other:
+        first = found.setdefault(flag.name, flag)
+        if COLOURS.index(flag.colour) > COLOURS.index(first.colour):
+            found[flag.name] = flag
+    return list(found.values())
+
+
+def measure(model, x, y, attack, name, norm, eps, clean):
+    """Run one attack and measure what it returned: (Outcome, Facts). `clean` are the predictions on x."""
     given, start = x.copy(), time.perf_counter()
-    returned = attack(model, given, y.copy())
+    with collect_flags() as raised:
+        returned = attack(model, given, y.copy())
     seconds = time.perf_counter() - start
-    x_adv, flags = _as_images(returned, x, name)
-    if not np.array_equal(given, x):
-        flags.append(_flag_written(name))
+    x_adv, other_dtype = _as_images(returned, x, name)
 
     size, beyond, finite = (np.zeros(len(x)) for _ in range(3))
     for part in (slice(i, i + CHUNK) for i in range(0, len(x), CHUNK)):
@@ -578,26 +655,17 @@ def _measure(model, x, y, attack, name, norm, eps, clean):
 
     point = np.where(feasible[:, None, None, None], x_adv, x)
     prediction = np.where(feasible, _classes(_logits(model, point)), clean)
-    outcome = Outcome(prediction, size, feasible, seconds, x_adv)
-
-    n, moved = len(x), (x_adv != x).any(axis=(1, 2, 3))
-    largest, furthest = size[too_far].max(initial=0), beyond.max(initial=0)
-    for bad, what, by in (
-        (too_far, "outside the ball", f"the largest has size {largest:g}, {eps:g} is allowed"),
-        (beyond > 0, "outside the box", f"pixels leave [0, 1] by up to {furthest:g}"),
-        (~finite, "not finite", "NaN or infinite pixels"),
-    ):
-        if bad.any():
-            flags.append(_flag_infeasible(name, what, f"{bad.sum()} of {n} images; {by}"))
-    if nan := int(((prediction == -1) & (clean != -1)).sum()):
-        flags.append(_flag_nan(f"{name}: no class for {nan} of {n} images"))
-    if (wrong := (clean != y) & moved).any():
-        flags.append(_flag_moved(name, f"{wrong.sum()} of {(clean != y).sum()} images"))
-    return outcome, flags
+    moved = (x_adv != x).any(axis=(1, 2, 3))
+    facts = Facts(
+        len(x), other_dtype, not np.array_equal(given, x), int(too_far.sum()), float(size[too_far].max(initial=0)),
+        int((beyond > 0).sum()), float(beyond.max(initial=0)), int((~finite).sum()),
+        int(((prediction == -1) & (clean != -1)).sum()), int(((clean != y) & moved).sum()), int((clean != y).sum()), raised,
+    )  # fmt: skip
+    return Outcome(prediction, size, feasible, seconds, x_adv), facts
 
 
 def _as_images(returned, x, name):
-    """What an attack returned as a float32 array of x's shape, never the attack's own buffer."""
+    """What an attack returned as a float32 array of x's shape, never the attack's own buffer; its dtype if it was another."""
     x_adv = np.asarray(returned)
     if x_adv.shape != x.shape or x_adv.dtype.kind != "f":
         kind = TypeError if x_adv.dtype.kind != "f" else ValueError
@@ -605,17 +673,9 @@ def _as_images(returned, x, name):
             f"the attack {name!r} returned {describe(x_adv)}: a float32 array of x's shape {x.shape} was "
             "expected, for example np.clip(x + delta, 0, 1).astype('float32')"
         )
-    flags = []
-    if x_adv.dtype != np.float32:
-        flags.append(
-            Flag(
-                "amber", f"{name}: another dtype", f"{x_adv.dtype} came back",
-                "they were rounded to float32 and then measured: not quite the points that the attack found",
-                "return x_adv.astype('float32')",
-            )
-        )  # fmt: skip
+    other = "" if x_adv.dtype == np.float32 else str(x_adv.dtype)
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is flagged as such
-        return x_adv.astype(np.float32), flags
+        return x_adv.astype(np.float32), other
 
 
 def _geometry(x_adv, x, norm):
@@ -640,6 +700,14 @@ def _flag_clean(report):
                 "check that labels, pixel range and model belong together", _CHECKLIST,
             )
         )  # fmt: skip
+
+
+def _flag_dtype(name, dtype):
+    return Flag(
+        "amber", f"{name}: another dtype", f"{dtype} came back",
+        "they were rounded to float32 and then measured: not quite the points that the attack found",
+        "return x_adv.astype('float32')",
+    )  # fmt: skip
 
 
 def _flag_infeasible(name, what, seen):
