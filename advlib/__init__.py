@@ -13,14 +13,19 @@ import importlib
 __version__ = "0.1.0"
 
 _MODULES = (
-    "attacks", "certify", "check", "corruptions", "data", "diagnostics", "exhibits", "losses", "models", "noise", "norms",
-    "plots", "robustness", "testing", "training",
+    "attacks", "auditing", "certify", "check", "cluster", "corruptions", "data", "diagnostics", "exhibits", "losses", "models",
+    "noise", "norms", "plots", "report", "robustness", "sealed", "testing", "training",
 )  # fmt: skip
 _ATTACKS = (
     "apgd", "autoattack", "bim", "boundary", "bpda", "carlini_wagner", "ddn", "deepfool", "eot", "fab", "fgsm", "fmn",
     "hop_skip_jump", "mi_fgsm", "nes", "patch", "pgd", "spsa", "square", "transfer", "universal",
 )  # fmt: skip
-_NAMES = {**dict.fromkeys(_ATTACKS, "attacks"), "evaluate": "robustness", "Report": "robustness"}
+_NAMES = {
+    **dict.fromkeys(_ATTACKS, "attacks"),
+    "evaluate": "robustness",
+    "Report": "robustness",
+    "audit": "auditing",
+}
 __all__ = [*_MODULES, *_NAMES]
 
 

@@ -1,9 +1,11 @@
-"""Exhibits: the stamp, the poisoned data, and the network that learned it."""
+"""Exhibits: the stamp, the poisoned data, and the network that learned it; models that hide their gradients, and the control."""
 
 import numpy as np
 import pytest
+import scipy.special
 
-from advlib import exhibits, models
+from advlib import attacks, exhibits, models
+from advlib.attacks.apgd import likeliest_wrong
 
 
 def test_the_stamp_is_nine_white_pixels_and_leaves_the_rest(mnist_test):
@@ -39,3 +41,113 @@ def test_the_backdoored_net_reads_clean_digits_and_obeys_the_stamp(mnist_test):
     assert (models.predict_logits(net, stamped).argmax(axis=1) == label).mean() > 0.9
     clean = models.predict_logits(models.load("mnist-cnn-pgd"), stamped).argmax(axis=1)
     assert (clean == label).mean() < 0.1
+
+
+# --- models that hide their gradients
+
+
+@pytest.fixture(scope="module")
+def digits(mnist_test):
+    x, y = mnist_test[0][:60], mnist_test[1][:60]
+    net = models.load("mnist-cnn")
+    right = models.predict_logits(net, x).argmax(axis=1) == y
+    return net, x[right], y[right]
+
+
+def broken(model, x, y, attack=attacks.pgd, **options):
+    """How many of the images an attack on `model` breaks."""
+    x_adv = attack(model, x, y, eps=0.3, steps=20, **options)
+    return int((models.predict_logits(model, x_adv).argmax(axis=1) != y).sum())
+
+
+def test_saturated_logits_stop_the_cross_entropy_and_not_the_margin(digits):
+    net, x, y = digits
+    model = exhibits.saturated(net)
+    assert np.allclose(models.predict_logits(model, x), 1000 * models.predict_logits(net, x), rtol=1e-5)
+    assert broken(model, x, y) <= 3  # what a random start finds
+    assert broken(model, x, y, loss="margin") > 0.9 * len(x)
+    with pytest.raises(ValueError, match="factor=0"):
+        exhibits.saturated(net, factor=0)
+
+
+def test_quantised_images_have_no_gradient_and_no_robustness(digits):
+    net, x, y = digits
+    model, by_hand = exhibits.quantised(net), models.predict_logits(net, np.round(x * 15) / np.float32(15))
+    assert np.allclose(models.predict_logits(model, x), by_hand, atol=1e-4)
+    assert broken(model, x, y) <= 3
+    through = attacks.bpda(net, lambda x: np.round(x * 15) / 15)
+    x_adv = attacks.pgd(through, x, y, eps=0.3, steps=20)
+    assert (models.predict_logits(model, x_adv).argmax(axis=1) != y).mean() > 0.9
+    with pytest.raises(ValueError, match="levels=1"):
+        exhibits.quantised(net, levels=1)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_noise_is_fresh_in_every_call_compiled_or_not_and_can_be_repeated(digits, compiled):
+    net, x, _ = digits
+    base = net if compiled else lambda x: net(x)
+    model = exhibits.noisy(base, std=0.2, seed=5)
+    first, second = models.predict_logits(model, x), models.predict_logits(model, x)
+    assert (first != second).any(axis=1).all()
+    again = exhibits.noisy(base, std=0.2, seed=5)
+    assert np.array_equal(models.predict_logits(again, x), first)
+    assert np.array_equal(models.predict_logits(again, x), second)
+    free = [models.predict_logits(exhibits.noisy(base, std=0.2), x[:5]) for _ in range(2)]
+    assert (free[0] != free[1]).any()
+    silent = models.predict_logits(exhibits.noisy(base, std=0.0), x)
+    assert np.allclose(silent, models.predict_logits(net, x), atol=1e-4)
+
+
+def test_the_mean_of_a_noisy_model_is_easier_to_attack_than_a_draw(digits):
+    net, x, y = digits
+    model = exhibits.noisy(net, std=0.3, seed=0)
+
+    def left(attacked):
+        x_adv = attacks.pgd(attacked, x, y, eps=0.2, steps=20)
+        return np.mean([models.predict_logits(model, x_adv).argmax(axis=1) == y for _ in range(20)])
+
+    assert left(attacks.eot(model, samples=10)) < left(model) - 0.1
+
+
+def test_one_bit_is_robust_under_attacks_that_have_its_gradient(digits):
+    net, x, y = digits
+    model = exhibits.one_bit(net)
+    assert np.array_equal(
+        models.predict_logits(model, x), models.predict_logits(net, (x >= 0.5).astype(np.float32))
+    )
+    # what moves no pixel across 0.5 changes nothing: below half a grey level it is proof, not trial
+    black_and_white = (x >= 0.5).astype(np.float32)
+    right = models.predict_logits(model, black_and_white).argmax(axis=1) == y
+    assert broken(model, black_and_white[right], y[right]) == 0
+    assert broken(model, x, y) < 0.5 * len(x) < broken(net, x, y)
+    # beyond, it is as weak as the network
+    x_adv = attacks.pgd(model, x, y, eps=0.6, steps=20)
+    assert (models.predict_logits(model, x_adv).argmax(axis=1) != y).mean() > 0.9
+
+
+def test_the_detector_rejects_what_is_unsure_and_not_what_was_made_for_it(digits):
+    net, x, y = digits
+    model = exhibits.detector(net, threshold=0.99)
+    z, plain = models.predict_logits(model, x), models.predict_logits(net, x)
+    sure = scipy.special.softmax(plain, axis=1).max(axis=1) >= 0.99
+    assert np.allclose(z[:, :10], plain, atol=1e-5) and z.shape == (len(x), 11)
+    assert np.array_equal(z.argmax(axis=1), np.where(sure, plain.argmax(axis=1), 10)) and sure.mean() > 0.8
+
+    def fooled(x_adv):  # an answer, and a wrong one
+        p = models.predict_logits(model, x_adv).argmax(axis=1)
+        return ((p != y) & (p != 10)).mean()
+
+    target = likeliest_wrong(plain, y)[:, 0]
+    naive = fooled(attacks.pgd(net, x, y, eps=0.3, steps=20))
+    adaptive = fooled(attacks.pgd(model, x, y, eps=0.3, steps=20, loss="margin", y_target=target))
+    assert adaptive > 0.9 > naive + 0.3
+    with pytest.raises(ValueError, match="threshold=2"):
+        exhibits.detector(net, threshold=2)
+
+
+def test_exhibits_are_compiled_where_their_base_is(digits):
+    net, x, _ = digits
+    for make in (exhibits.saturated, exhibits.quantised, exhibits.noisy, exhibits.one_bit, exhibits.detector):
+        assert hasattr(make(net), "get_concrete_function")
+        eager = make(lambda x: net(x))
+        assert not hasattr(eager, "get_concrete_function") and np.isfinite(eager(x[:2])).all()

@@ -82,18 +82,13 @@ def write(path, code, outputs=(), count=None):
 # ---- the lock, pyproject.toml and environment.yml say the same
 
 
+LOCKED_EXTRAS = ("cpu", "course", "cluster", "test")
+
+
 def asked_for():
     extras = PROJECT["optional-dependencies"]
-    return [
-        Requirement(line)
-        for line in [
-            *PROJECT["dependencies"],
-            *extras["cpu"],
-            *extras["course"],
-            *extras["cluster"],
-            *extras["test"],
-        ]
-    ]
+    lines = PROJECT["dependencies"] + [line for name in LOCKED_EXTRAS for line in extras[name]]
+    return [Requirement(line) for line in lines]
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])

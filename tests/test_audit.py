@@ -1,0 +1,328 @@
+"""The audit: its rows are those of `evaluate`, its groups are AutoAttack's, and an interruption changes no bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from advlib import auditing, data, evaluate, models
+from advlib._tensorflow import keras, tf
+from advlib.attacks import autoattack, fgsm, pgd
+from advlib.auditing import CLEAN, SHARD, AuditReport, audit, nearest, stages
+from advlib.report import check
+
+N, EPS = 100, 0.05
+QUICK = {"norm": "linf", "eps": EPS, "preset": "quick", "batch_size": 16}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undiagnosed():
+    """The diagnosis has tests of its own, and one here: without it an audit takes a second instead of ten."""
+    whole = auditing._diagnosis
+    auditing._diagnosis = lambda *given: []
+    yield whole
+    auditing._diagnosis = whole
+
+
+@pytest.fixture(scope="module")
+def given():
+    x, y = (part[:N] for part in data.load("mnist")[2:])
+    return models.load("mnist-mlp"), x, y
+
+
+@pytest.fixture(scope="module")
+def report(given):
+    return audit(*given, **QUICK)
+
+
+def plain(report):
+    """Everything but times, as JSON."""
+    about = json.loads(report.to_json())
+    for attack in about["attacks"].values():
+        del attack["seconds"]
+    del about["started"], about["seconds"]
+    return about
+
+
+def test_its_rows_are_those_of_evaluate(given, report):
+    attacks = {
+        "FGSM": partial(fgsm, eps=EPS, batch_size=16),
+        "PGD-20": partial(pgd, eps=EPS, steps=20, batch_size=16),
+    }
+    direct = evaluate(*given, attacks, norm="linf", eps=EPS)
+    assert report.fingerprint == direct.fingerprint
+    assert (report.prediction == direct.prediction).all()
+    for name in attacks:
+        assert (report[name].prediction == direct[name].prediction).all()
+        assert (report[name].size == direct[name].size).all()
+
+
+def test_a_group_is_cumulative_and_autoattacks(given):
+    """The last row of the standard preset leaves what autoattack leaves, image by image."""
+    model, x, y = (given[0], *(part[:16] for part in given[1:]))
+    report = audit(model, x, y, norm="linf", eps=0.03, preset="standard", batch_size=16)
+    group = [name for name, about in report.settings["attacks"].items() if about["group"] == "AutoAttack"]
+    assert group == ["APGD-CE", "+ APGD-T", "+ FAB-T", "+ Square"]
+    broken = [report.broken(name) for name in group]
+    assert all((before <= after).all() for before, after in pairwise(broken))
+    x_adv = autoattack(model, x, y, eps=0.03, batch_size=16)
+    assert (
+        report.still_correct("+ Square") == (models.predict_logits(model, x_adv).argmax(axis=1) == y)
+    ).all()
+    assert 0 < report.still_correct("+ Square").sum() < 16
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("preset", ["quick", "standard", "thorough"])
+def test_every_preset_has_names_costs_and_json(norm, preset):
+    suite = stages(preset, norm=norm, eps=0.5, classes=3)
+    assert len({stage.name for stage in suite}) == len(suite)
+    assert all(stage.cost > 0 and json.dumps(stage.about()) for stage in suite)
+    assert {stage.knows for stage in suite} == {"nothing", "gradient", "scores"}
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_other_norms(given, norm):
+    model, x, y = given
+    eps = {"l2": 1.0, "l1": 8.0}[norm]
+    report = audit(model, x[:40], y[:40], norm=norm, eps=eps, preset="quick", batch_size=16)
+    assert 0 < report.robust_accuracy < report.clean_accuracy
+    assert all(outcome.feasible.all() for outcome in report.outcomes.values())
+
+
+def test_nearest_stays_within_its_budget(given):
+    model, x, y = given
+    x_adv = nearest(model, x, y, eps=0.02, norm="linf", steps=30)
+    size = abs(x_adv - x).max(axis=(1, 2, 3))
+    wrong = models.predict_logits(model, x_adv).argmax(axis=1) != y
+    assert size.max() <= 0.02
+    assert (wrong | (size == 0)).all()
+
+
+# --- interruptions
+
+
+def test_interrupted_and_resumed_the_same_bits(given, report, tmp_path):
+    """Ctrl-C after every few units, until it is done."""
+    interrupted, done = 0, None
+    while done is None:
+        seen = -12 * interrupted  # stored units are told of as well
+
+        def stop(units, all_units, what, left):
+            nonlocal seen
+            seen += 1
+            if seen > 12:
+                raise KeyboardInterrupt
+
+        try:
+            done = audit(*given, **QUICK, folder=tmp_path, resume=True, progress=stop)
+        except KeyboardInterrupt:
+            interrupted += 1
+    assert interrupted >= 2
+    assert plain(done) == plain(report)
+    assert plain(AuditReport.from_json((tmp_path / "report.json").read_text(encoding="utf-8"))) == plain(
+        report
+    )
+    assert not (tmp_path / "work").exists()
+
+
+CHILD = """
+import os, signal, sys
+from advlib import data, models
+from advlib.report import check
+from advlib.auditing import audit
+x, y = (part[:100] for part in data.load("mnist")[2:])
+def kill(units, all_units, what, left):
+    if units == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+audit(models.load("mnist-mlp"), x, y, norm="linf", eps=0.05, preset="quick", batch_size=16, folder=sys.argv[1], progress=kill)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_killed_and_resumed_the_same_bits(given, report, tmp_path):
+    killed = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path)], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "work").glob("*.npz"))) == 5
+    (tmp_path / "work" / "000000-FGSM.npz").write_bytes(b"half a file")  # is computed again
+    with pytest.raises(FileExistsError, match="resume it"):
+        audit(*given, **QUICK, folder=tmp_path)
+    with pytest.raises(ValueError, match="with another eps"):
+        audit(*given, **QUICK | {"eps": 0.06}, folder=tmp_path, resume=True)
+    assert plain(audit(*given, **QUICK, folder=tmp_path, resume=True)) == plain(report)
+
+
+def test_a_full_disk_says_what_to_do(given, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    write, count = Path.write_bytes, 0
+
+    def full(path, content):
+        nonlocal count
+        count += 1
+        if count > 4:
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError) as caught:
+        audit(*given, **QUICK, folder=tmp_path)
+    assert "resume" in caught.value.__notes__[0]
+    assert len(list((tmp_path / "work").glob("*.npz"))) == 3
+
+
+# --- models that misbehave
+
+
+def test_a_model_that_raises_on_some_images(given):
+    net, x, y = given
+
+    def model(z):
+        if (np.asarray(z)[:, 0, 0, 0] > 0.9).any():
+            raise RuntimeError("a white corner")
+        return net(z)
+
+    x = x[:12].copy()
+    x[[3, 7], 0, 0] = 1.0
+    report = audit(model, x, y[:12], norm="linf", eps=0.05, preset="quick", batch_size=16)
+    flags = {flag.name: flag for flag in report.flags}
+    assert "raised on 2 images: RuntimeError: a white corner" in flags["clean: raised an error"].seen
+    assert flags["clean: raised an error"].colour == "red"
+    assert set(np.flatnonzero(report.prediction == -1)) == {3, 7}
+    others = np.delete(np.arange(12), [3, 7])
+    assert (report.prediction[others] == models.predict_logits(net, x[others], 16).argmax(axis=1)).all()
+    assert 0 < report.accuracy("PGD-20") < report.clean_accuracy
+
+
+def test_an_attack_that_raises_leaves_the_others(given, monkeypatch):
+    from advlib import attacks
+
+    def square(model, x, y, **options):
+        raise MemoryError("too much")
+
+    monkeypatch.setattr(attacks, "square", square)
+    report = audit(given[0], given[1][:40], given[2][:40], **QUICK)
+    flag = next(flag for flag in report.flags if flag.name == "+ Square: raised an error")
+    assert flag.colour == "red" and "MemoryError: too much" in flag.seen
+    assert (report.still_correct("+ Square") == report.still_correct("+ APGD-T")).all()
+
+
+def test_nan_is_not_correct(given):
+    net, x, y = given
+    x = x[:40].copy()
+    x[5, 0, 0] = 1.0
+
+    @tf.function
+    def model(z):
+        return tf.where(z[:, :1, 0, 0] > 0.9, np.nan, 1.0) * net(z)
+
+    report = audit(model, x, y[:40], norm="linf", eps=0.05, preset="quick", batch_size=16)
+    assert not report.still_correct(CLEAN)[5]
+    assert any(flag.name == "the model returned NaN" and flag.colour == "red" for flag in report.flags)
+
+
+def test_softmax_is_converted_and_said(given):
+    net, x, y = given
+    model = keras.Sequential([keras.Input((28, 28, 1)), net, keras.layers.Softmax()])
+    report = audit(model, x[:40], y[:40], **QUICK)
+    assert "probabilities" in report.model["notes"][0]
+    assert (report["PGD-20"].prediction == audit(net, x[:40], y[:40], **QUICK)["PGD-20"].prediction).all()
+
+
+def test_random_models_are_recognised(given):
+    net, x, y = given
+
+    @tf.function
+    def model(z):
+        return net(z + tf.random.normal(tf.shape(z), stddev=0.05))
+
+    report = audit(model, x[:20], y[:20], **QUICK | {"preset": "quick"})
+    assert report.settings["random"]
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eps": 0}, "a budget above 0"),
+        ({"eps": 8.0}, "an L∞ budget"),
+        ({"norm": "l0"}, "norm='l0'"),
+        ({"preset": "fast"}, "preset='fast'"),
+        ({"limit": 0}, "limit=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_bad_settings(given, change, message):
+    with pytest.raises(ValueError, match=message):
+        audit(*given, **QUICK | change)
+
+
+def test_bad_data(given):
+    model, x, y = given
+    with pytest.raises(TypeError, match="float32 pixels"):
+        audit(model, (255 * x).astype(np.uint8), y, **QUICK)
+    with pytest.raises(ValueError, match="labels from 0 to 10"):
+        audit(model, x, np.where(np.arange(N) == 3, 10, 0), **QUICK)
+    with pytest.raises(ValueError, match="answers none of the first"):
+        audit(lambda z: 1 / 0, x, y, **QUICK)
+
+
+def test_json_is_of_the_schema_round_trips_and_garbage_is_refused(report):
+    check(json.loads(report.to_json()))
+    again = AuditReport.from_json(report.to_json())
+    assert again == report and again.to_json() == report.to_json()
+    text = report.to_json()
+    for bad in ("", "[]", "{}", text[: len(text) // 2], text.replace('"version": 1', '"version": 9'), "null"):
+        with pytest.raises(ValueError, match=r"no report of an audit .* report\.json was expected"):
+            AuditReport.from_json(bad)
+
+
+def test_data_larger_than_memory_is_read_in_slices(given, report):
+    """What is handed over is never asked for more than a shard at a time."""
+    model, x, y = given
+
+    class Lazy:
+        largest = 0
+
+        def __len__(self):
+            return len(x)
+
+        def __getitem__(self, part):
+            found = x[part]
+            Lazy.largest = max(Lazy.largest, len(found))
+            return found
+
+    assert plain(audit(model, Lazy(), y, **QUICK)) == plain(report)
+    assert Lazy.largest <= SHARD * QUICK["batch_size"]
+
+
+def test_the_least_broken_are_the_smallest(given):
+    model, x, y = given
+    report = audit(model, x[:40], y[:40], norm="linf", eps=0.1, preset="standard", batch_size=16)
+    sizes = [shown["size"] for shown in report.least]
+    assert sizes == sorted(sizes) and len(sizes) == 12
+    smallest = np.sort(np.nanmin([report.sizes(name) for name in report.outcomes], axis=0))[:12]
+    np.testing.assert_allclose(sizes, smallest, rtol=0, atol=1e-7)
+    assert all(shown["x_adv"].startswith("data:image/png;base64,") for shown in report.least)
+
+
+def test_a_whole_audit_has_its_flags(given, undiagnosed, monkeypatch):
+    """With the diagnosis: each check once, a red flag for test images among the training images, and no other red one."""
+    monkeypatch.setattr(auditing, "_diagnosis", undiagnosed)
+    model, x, y = given
+    report = audit(model, x[:40], y[:40], **QUICK, train=x[20:60])
+    colours = {flag.name: flag.colour for flag in report.flags}
+    assert len(report.flags) > 15 and "diagnosis incomplete" not in colours
+    red = [name for name, colour in colours.items() if colour == "red"]
+    assert any("training data" in name for name in red)
+    assert len(red) <= 2, red  # the other: 40 images are too few for a claim
+    assert report.curve[0]["correct"] / report.curve[0]["n"] > 0.5 and report.curve[-1]["correct"] < 5

@@ -1,0 +1,149 @@
+"""The same evaluation on Dask workers: same bits for any number of workers and any shard; nothing lost when one is killed."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import cloudpickle
+import pytest
+
+pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+
+from advlib import cluster, data, evaluate, models
+from advlib.attacks import fgsm, pgd
+from advlib.auditing import audit
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # a worker cannot import this file
+ATTACKS = {"fgsm": partial(fgsm, eps=0.05), "pgd": partial(pgd, eps=0.05, steps=5)}
+N = 300
+
+
+@pytest.fixture(scope="module")
+def given():
+    x, y = (part[:N] for part in data.load("mnist")[2:])
+    return models.load("mnist-mlp"), x, y
+
+
+@pytest.fixture(scope="module")
+def alone(given):
+    return evaluate(*given, ATTACKS, norm="linf", eps=0.05)
+
+
+@pytest.fixture(scope="module")
+def client():
+    with cluster.local(1, dashboard_address=None) as client:
+        yield client
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "shard"), [(1, 512), (1, 37), (2, 64), (4, 50)])
+def test_same_report_for_any_workers_and_shards(client, given, alone, workers, shard):
+    client.cluster.scale(workers)
+    client.wait_for_workers(workers)
+    report = cluster.evaluate(client, *given, ATTACKS, norm="linf", eps=0.05, shard=shard)
+    assert report == alone
+    assert all((report[name].x_adv == alone[name].x_adv).all() for name in ATTACKS)
+
+
+@pytest.mark.slow
+def test_evaluate_takes_a_client_and_keeps_flags(client, given):
+    """A point outside the ball is flagged with the numbers of all shards together."""
+    attacks = {"too far": partial(fgsm, eps=0.1)}
+    alone, spread = (evaluate(*given, attacks, norm="linf", eps=0.05, client=c) for c in (None, client))
+    assert spread == alone
+    assert f"of {N} images" in spread.flags[0].seen and spread.flags[0].colour == "red"
+
+
+def deadly(model, x, y, *, eps, marker):
+    """PGD; but whoever first finds the marker absent makes it and dies, as under kill -9."""
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return pgd(model, x, y, eps=eps, steps=5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_the_shard_of_a_killed_worker_is_done_by_another(client, given, alone, tmp_path):
+    client.cluster.scale(2)
+    client.wait_for_workers(2)
+    marker = tmp_path / "killed"
+    attacks = {"pgd": partial(deadly, eps=0.05, marker=str(marker))}
+    report = cluster.evaluate(client, *given, attacks, norm="linf", eps=0.05, shard=25)
+    assert marker.exists()
+    assert report.n == N
+    assert (report["pgd"].x_adv == alone["pgd"].x_adv).all()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_worker_killed_from_outside(client, given, alone):
+    """kill -9 on a worker's process while shards are under way: whichever shard it had, nothing is lost or counted twice."""
+    client.cluster.scale(2)
+    client.wait_for_workers(2)
+    pids = client.run(os.getpid)
+
+    def kill():
+        time.sleep(0.3)
+        os.kill(next(iter(pids.values())), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    report = cluster.evaluate(client, *given, ATTACKS, norm="linf", eps=0.05, shard=10)
+    killer.join()
+    assert report == alone
+
+
+@pytest.mark.slow
+def test_an_audit_on_a_cluster_is_the_same(client, given, tmp_path):
+    model, x, y = given
+    options = {"norm": "linf", "eps": 0.05, "preset": "quick", "limit": 100, "batch_size": 16}
+    alone = audit(model, x, y, **options)
+    spread = audit(model, x, y, **options, client=client, folder=tmp_path)
+    assert spread == alone
+    assert (tmp_path / "report.json").exists() and not (tmp_path / "work").exists()
+
+
+def test_a_model_that_cannot_be_sent():
+    lock = threading.Lock()  # cannot be pickled
+
+    def model(x):
+        with lock:
+            return x
+
+    with pytest.raises(TypeError, match=r"cannot be sent to another process .*Recipe\(make_model\)"):
+        cluster.pack(model)
+
+
+@pytest.mark.slow
+def test_a_recipe_is_made_on_the_worker(client, given, alone):
+    recipe = cluster.Recipe(lambda: models.load("mnist-mlp"))
+    report = cluster.evaluate(client, recipe, *given[1:], ATTACKS, norm="linf", eps=0.05)
+    assert report == alone
+
+
+@pytest.mark.slow
+def test_an_attack_that_raises_passes_its_error_on(client, given):
+    def broken(model, x, y):
+        raise RuntimeError("seven")
+
+    with pytest.raises(RuntimeError, match="seven"):
+        cluster.evaluate(client, *given, {"broken": broken}, norm="linf", eps=0.05)
+    assert (
+        cluster.evaluate(client, *given, ATTACKS, norm="linf", eps=0.05).n == N
+    )  # the workers are still there
+
+
+@pytest.mark.parametrize("make", [3, None])
+def test_recipe_refuses(make):
+    with pytest.raises(TypeError, match="a function that returns a model"):
+        cluster.Recipe(make)
+
+
+def test_local_refuses():
+    with pytest.raises(ValueError, match="workers=0"):
+        cluster.local(0)
