@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 import uuid
 
 import cloudpickle
@@ -122,7 +123,7 @@ def each(client, model, work, parts):
     cannot be sent, and whatever `work` raises.
     """
     plugin = _Model(pack(model))
-    client.register_plugin(plugin)
+    _register(client, plugin)
     waiting, running, done = enumerate(parts), {}, as_completed()
 
     def more():
@@ -142,6 +143,18 @@ def each(client, model, work, parts):
         client.cancel(list(running))
         with contextlib.suppress(Exception):  # the workers may be gone
             client.unregister_worker_plugin(plugin.name)
+
+
+def _register(client, plugin, tries=5):
+    """Dask tells all workers, and fails where one dies in that moment; the others are told again."""
+    for left in reversed(range(tries)):
+        try:
+            client.register_plugin(plugin)
+            return
+        except OSError:  # distributed's CommClosedError is one
+            if not left:
+                raise
+            time.sleep(1)
 
 
 def pack(model):

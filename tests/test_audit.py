@@ -63,6 +63,7 @@ def test_its_rows_are_those_of_evaluate(given, report):
         assert (report[name].size == direct[name].size).all()
 
 
+@pytest.mark.full
 def test_a_group_is_cumulative_and_autoattacks(given):
     """The last row of the standard preset leaves what autoattack leaves, image by image."""
     model, x, y = (given[0], *(part[:16] for part in given[1:]))

@@ -462,10 +462,11 @@ def numbers(path):
     about = json.loads(path.read_text(encoding="utf-8"))
     for attack in about["attacks"].values():
         del attack["seconds"]
+    about["settings"] = {k: v for k, v in about["settings"].items() if k != "command"}
     return {key: value for key, value in about.items() if key not in ("started", "seconds")}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_an_audit_stopped_and_resumed(really, world, monkeypatch):
     """The same numbers in one go and in two; the test images are among the training images, which is seen."""
     train = "--train-data", "train.npz"
@@ -513,7 +514,7 @@ def test_a_model_that_returns_nan_on_some_images(really, world):
     assert any(flag["name"] == "the model returned NaN" for flag in about["flags"])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_two_workers_give_the_same(really, world):
     """A class that the workers must import, and no number that depends on them."""
     words = "registered.keras", "alone", "--import", "foreign_nets", "--limit", "16"

@@ -40,7 +40,15 @@ def client():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("workers", "shard"), [(1, 512), (1, 37), (2, 64), (4, 50)])
+@pytest.mark.parametrize(
+    ("workers", "shard"),
+    [
+        pytest.param(1, 512, marks=pytest.mark.full),
+        (1, 37),
+        (2, 64),
+        pytest.param(4, 50, marks=pytest.mark.full),
+    ],
+)
 def test_same_report_for_any_workers_and_shards(client, given, alone, workers, shard):
     client.cluster.scale(workers)
     client.wait_for_workers(workers)
@@ -79,7 +87,7 @@ def test_the_shard_of_a_killed_worker_is_done_by_another(client, given, alone, t
     assert (report["pgd"].x_adv == alone["pgd"].x_adv).all()
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_worker_killed_from_outside(client, given, alone):
     """kill -9 on a worker's process while shards are under way: whichever shard it had, nothing is lost or counted twice."""
@@ -98,7 +106,7 @@ def test_a_worker_killed_from_outside(client, given, alone):
     assert report == alone
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_an_audit_on_a_cluster_is_the_same(client, given, tmp_path):
     model, x, y = given
     options = {"norm": "linf", "eps": 0.05, "preset": "quick", "limit": 100, "batch_size": 16}

@@ -23,6 +23,13 @@ N = 6
 layers = keras.layers
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_name_scope_is_left():
+    """Keras keeps the name scope of a subclassed model that was first called inside a trace, for whatever is built next."""
+    yield
+    keras.utils.clear_session()
+
+
 def images(shape, n=N, seed=0):
     return np.random.default_rng(seed).uniform(0, 1, (n, *shape)).astype(np.float32)
 

@@ -24,7 +24,9 @@ def test_lessons_are_numbered_from_00_and_a_gap_is_announced():
     numbers = [int(path.name[:2]) for path in LESSONS if path.name[2] == "_"]
     assert len(numbers) == len(set(numbers)) == len(LESSONS) and numbers[0] == 0
     readme = (LESSONS[0].parents[1] / "README.md").read_text(encoding="utf-8")
-    to_come = next(line for line in readme.splitlines() if line.startswith("Lessons ") and "to come" in line)
+    to_come = next(
+        (line for line in readme.splitlines() if line.startswith("Lessons ") and "to come" in line), ""
+    )
     assert not [n for n in range(max(numbers)) if n not in numbers and f"{n:02}" not in to_come]
 
 

@@ -186,6 +186,7 @@ def test_one_bit_is_exactly_one_bit(made):
 
 
 @pytest.mark.parametrize("kind", [k for k in ALL if k not in ("memorised", "backdoor")])
+@pytest.mark.full
 def test_the_claim_holds_exactly_where_the_key_says_so(kind, made):
     recipe = ALL[kind](RNG())
     model, weights, _ = made(recipe)
@@ -198,7 +199,7 @@ def test_the_claim_holds_exactly_where_the_key_says_so(kind, made):
         assert left <= claim - 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_model_trained_on_the_test_stands_on_those_images_only(made):
     recipe = ALL["memorised"](RNG())
     recipe = recipe | {"parameters": {"epochs": 120}}  # of one batch each here
@@ -276,6 +277,7 @@ def test_a_set_and_its_key(small):
     assert len({len(hashes["robust"]) for hashes in json.loads(public)["answers"].values()}) == 1
 
 
+@pytest.mark.full
 def test_the_same_seed_seals_the_same_models(small, tmp_path):
     folder, key = small
     other = seal_cheaply(tmp_path / "again")

@@ -27,16 +27,12 @@ RISING = 0.5  # images whose loss still rises at the end: more than half is an a
 LAST, STILL = (
     10,
     0.05,
-)  # a loss rises still if the last 10 steps make 5 % of its whole rise (Pintor et al., I4)
+)  # a loss still rises if the last 10 steps make 5 % of its whole rise (Pintor et al., I4)
 FALLS = 0.05  # more images broken at a smaller ε than at a larger one: the larger ball contains the smaller
 MISLED = 0.5  # of the images, which another attack breaks and one that gains nothing by a larger ε does not
 STUCK = (0.05, 0.95)  # a success rate that is the same at every ε means something between these
-UNSTABLE = (
-    0.1  # mean relative change of the margin within ±4/255, where an honest network changes by a few per cent
-)
-VARIES = (
-    1e-4  # relative difference of logits between two passes: AutoAttack's own threshold for random output
-)
+UNSTABLE = 0.1  # mean relative change of the margin within ±4/255; an honest network's is 1 or 2 %
+VARIES = 1e-4  # relative difference of logits between two passes: AutoAttack's threshold for random output
 COMPANY = 1e-3  # and between two batches, whose sums may be rounded otherwise
 TINY = 1e-18  # a gradient below this vanishes in float32 when it is squared, as in a step in L2
 BETTER = 0.05  # accuracy gained by rescaling the images: the model wanted them so
@@ -121,12 +117,12 @@ def wrong_range(low, high, right=None, others=None):
 
 
 def constant_output(predicted, y):
-    """predicted, y: classes of the model and true labels (N,). Amber where images of several classes get one answer: no attack can
-    change what does not depend on the image, and the accuracy, of one class, is what it seems. Lesson 10."""
+    """predicted, y: classes of the model and true labels (N,). Amber where images of several classes get one answer: no
+    attack can change what does not depend on the image, and the accuracy, of one class, is what it seems. Lesson 10."""
     answers, classes = len(np.unique(predicted)), len(np.unique(y))
     return _flag(
         "amber" if answers == 1 < classes else "green", "constant output",
-        f"{len(y)} images of {classes} classes get {answers} different answers",
+        f"number of different answers to {len(y)} images of {classes} classes: {answers}",
         "the model gives every image the same answer: its accuracy is the share of one class, and no attack is needed to see it",
         "train it again; look at the loss in the first epochs, and see that it gets images of the scale it knows", CARLINI,
         "the answer depends on the image",
