@@ -97,7 +97,7 @@ def one_bit(model):
 
     The honest control: it looks like `quantised`, and is robust in L∞ on MNIST, whose pixels are nearly all black or white: with
     ε < 0.5 only those within ε of 0.5 can be moved across. Attacks get a gradient, and report what is there. In L2 or L0 it is no
-    defence. Source: the warning on MNIST of Carlini et al. 2019, arXiv 1902.06705.
+    defence. Source: the binarised CNN of Schott et al. 2018, arXiv 1805.09190, §5, as robust in L∞ as Madry's network.
 
         >>> pgd(one_bit(net), x, y, eps=0.3)
     """

@@ -113,12 +113,12 @@ def test_interrupted_and_resumed_the_same_bits(given, report, tmp_path):
     """Ctrl-C after every few units, until it is done."""
     interrupted, done = 0, None
     while done is None:
-        seen = -12 * interrupted  # stored units are told of as well
+        seen = -5 * interrupted  # stored units are told of as well
 
         def stop(units, all_units, what, left):
             nonlocal seen
             seen += 1
-            if seen > 12:
+            if seen > 5:
                 raise KeyboardInterrupt
 
         try:

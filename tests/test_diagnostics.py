@@ -356,7 +356,7 @@ def misleading(x):
     return tf.identity(x), lambda upstream: tf.reverse(upstream, axis=[1, 2])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_held_out_models_are_told_apart(mnist_test, clothes):
     """Every hidden gradient is red, no honest network is; one table, printed where it fails."""
     d, f = data.load("mnist"), data.load("fashion_mnist")
@@ -398,7 +398,7 @@ def test_held_out_models_are_told_apart(mnist_test, clothes):
     assert not [name for name in honest if found[name]], found
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_the_demonstration_models_at_full_size(net, mnist_test):
     """Logits × 1000, rounding, noise, and robustness in one norm taken for that in another; and a PGD-trained network."""
     given = {"norm": "linf", "eps": 0.3}
