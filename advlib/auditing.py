@@ -251,11 +251,8 @@ def audit(
     check_choice(norm, "norm", NORMS)
     check_number(batch_size, "batch_size", low=1, integer=True, example=128)
     check_number(seed, "seed", low=0, integer=True, example=0)
-    n = (
-        len(x)
-        if limit is None
-        else min(len(x), check_number(limit, "limit", low=1, integer=True, example=1000))
-    )
+    limit is None or check_number(limit, "limit", low=1, integer=True, example=1000)
+    n = len(x) if limit is None else min(len(x), limit)
     head = check_images(x[: min(n, SHARD * batch_size)])
     eps = norms.get(norm).check_eps(eps, head.shape[1:])
     if eps == 0:
@@ -281,10 +278,7 @@ def audit(
     )
 
     shards = [slice(i, min(i + SHARD * batch_size, n)) for i in range(0, n, SHARD * batch_size)]
-    digest = hashlib.sha256(f"x {head.dtype.str} {(n, *head.shape[1:])};".encode())
-    for part in shards:
-        digest.update(np.ascontiguousarray(check_images(x[part])))
-    fingerprint = digest.hexdigest()
+    fingerprint = _fingerprint(x, shards, (n, *head.shape[1:]))
     model_about = {
         "name": getattr(model, "name", type(model).__name__),
         "source": None,
@@ -322,34 +316,17 @@ def audit(
             watch.next(names[names.index(name) + 1])
 
     stored = ({name: store.read(f"{i:06d}-{name}") for name in names} for i in range(len(shards)))
-    if client is None:
-        for i, (part, known) in enumerate(zip(shards, stored, strict=True)):
-            for unit in shard(model, x[part], y[part], suite, norm, eps, known):
-                keep(i, *unit)
-    else:
-        from advlib import cluster
-
-        parts = (
-            (x[part], y[part], suite, norm, eps, known) for part, known in zip(shards, stored, strict=True)
-        )
-        for i, units in cluster.each(client, model, whole_shard, parts):
-            for unit in units:
-                keep(i, *unit)
+    parts = ((x[part], y[part], suite, norm, eps, known) for part, known in zip(shards, stored, strict=True))
+    for i, units in _shards(client, model, parts):
+        for unit in units:
+            keep(i, *unit)
 
     prediction = np.concatenate([unit.prediction for unit in found[CLEAN]])
     report = AuditReport(
         norm, eps, y, prediction, z.shape[1], fingerprint, settings=settings, model=model_about, data=data_about,
         versions=_versions(), started=store.started,
     )  # fmt: skip
-    robustness._flag_clean(report)
-    for name, units in found.items():
-        if name != CLEAN:
-            report.outcomes[name] = replace(robustness.join([unit.outcome() for unit in units]), x_adv=None)
-            report.flags += sum((unit.facts for unit in units), Facts()).flags(name, eps)
-        if failed := [unit for unit in units if unit.failure]:
-            images = sum((~u.feasible).sum() if name == CLEAN else len(u.prediction) for u in failed)
-            report.flags.append(_flag_raised(name, int(images), failed[0].failure))
-
+    _gather(report, found)
     i = np.flatnonzero(np.concatenate([unit.feasible for unit in found[CLEAN]])[: len(head)])
     given = model, head[i], y[i], norm, eps, seed, batch_size
     diagnosed = DIAGNOSED[preset]
@@ -368,6 +345,35 @@ def audit(
     watch.done("curve", n)
     watch.next("done")
     return report
+
+
+def _fingerprint(x, shards, shape):
+    """SHA-256 of all images, as of any Report, without holding them all."""
+    digest = hashlib.sha256(f"x {np.dtype(np.float32).str} {shape};".encode())
+    for part in shards:
+        digest.update(np.ascontiguousarray(check_images(x[part])))
+    return digest.hexdigest()
+
+
+def _shards(client, model, parts):
+    """(position, units) of each shard: here, one unit after the other, or on the workers of a cluster, as shards finish."""
+    if client is None:
+        return ((i, shard(model, *part)) for i, part in enumerate(parts))
+    from advlib import cluster
+
+    return cluster.each(client, model, whole_shard, parts)
+
+
+def _gather(report, found):
+    """Outcomes and flags of the units: name → one for each shard."""
+    robustness._flag_clean(report)
+    for name, units in found.items():
+        if name != CLEAN:
+            report.outcomes[name] = replace(robustness.join([unit.outcome() for unit in units]), x_adv=None)
+            report.flags += sum((unit.facts for unit in units), Facts()).flags(name, report.eps)
+        if failed := [unit for unit in units if unit.failure]:
+            images = sum((~u.feasible).sum() if name == CLEAN else len(u.prediction) for u in failed)
+            report.flags.append(_flag_raised(name, int(images), failed[0].failure))
 
 
 # --- units of work
