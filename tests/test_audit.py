@@ -178,6 +178,15 @@ def test_a_full_disk_says_what_to_do(given, tmp_path, monkeypatch):
     assert len(list((tmp_path / "work").glob("*.npz"))) == 3
 
 
+def test_the_fingerprint_of_a_model_is_no_matter_of_names(given):
+    """The same network, built later in the process, has other layer numbers; other weights are another network."""
+    again = models.load("mnist-mlp")
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    assert auditing._weights(models.load("mnist-mlp")) == auditing._weights(again)
+    again.layers[-1].bias.assign_add([1e-3] * 10)
+    assert auditing._weights(models.load("mnist-mlp")) != auditing._weights(again)
+
+
 # --- models that misbehave
 
 
