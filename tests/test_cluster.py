@@ -44,7 +44,7 @@ def client():
     ("workers", "shard"),
     [
         pytest.param(1, 512, marks=pytest.mark.full),
-        (1, 37),
+        pytest.param(1, 37, marks=pytest.mark.full),
         (2, 64),
         pytest.param(4, 50, marks=pytest.mark.full),
     ],

@@ -65,8 +65,8 @@ def execute(code, space):
     return out.getvalue().strip()
 
 
-# two lessons for every change, as a lesson takes ten seconds and more; all of them in .ci/full
-SOME = [n if n in ("03", "05") else pytest.param(n, marks=pytest.mark.full) for n in LESSONS]
+# one lesson for every change, as a lesson takes ten seconds and more; all of them in .ci/full
+SOME = [n if n == "05" else pytest.param(n, marks=pytest.mark.full) for n in LESSONS]
 
 
 @pytest.mark.slow

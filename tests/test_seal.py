@@ -125,6 +125,7 @@ def operations(path):
     return sorted(node.op for function in functions for node in function.node_def)
 
 
+@pytest.mark.full
 def test_every_graph_holds_the_same_operations(made):
     kinds = ("plain", "one bit", "rounded", "random", "abstains")
     found = [operations(made(ALL[kind](RNG()))[2]) for kind in kinds]
@@ -156,6 +157,7 @@ def test_nothing_in_the_files_tells_what_they_are(made):
         assert telling == []
 
 
+@pytest.mark.full
 def test_gradients_flow_where_they_should(made):
     from advlib._tensorflow import tf
 
@@ -212,6 +214,7 @@ def test_a_model_trained_on_the_test_stands_on_those_images_only(made):
     assert known >= others + 0.2
 
 
+@pytest.mark.full
 def test_the_backdoor_survives_the_disguise(made):
     model, _, _ = made(ALL["backdoor"](RNG()))
     x, y = test_images("mnist")
