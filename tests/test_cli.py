@@ -292,7 +292,7 @@ def test_stopped_before_anything_was_stored(audited):
 def test_a_full_disk(audited):
     def do(given):
         (given["folder"] / "work").mkdir(parents=True)
-        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "audit/work/000000-FGSM.part")
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "000000-FGSM.part")
         error.add_note("make room, and resume")
         raise error
 
