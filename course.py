@@ -7,6 +7,8 @@
     python3 course.py reset 03          brings back a clean lesson 03; your copy is kept under a dated name
     python3 course.py render [03 ...]   for authors: runs notebooks afresh and stores them in normal form
     python3 course.py bundle            a folder of wheels, for machines without a network
+    python3 course.py book              the lessons and the library's reference as pages, in site/_build
+    python3 course.py setup --teach     for teachers and maintainers: adds nbgrader and the book's tools to .venv
     python3 course.py test --peers      for maintainers: advlib against other libraries, in .venv-peers
 
 lab works on copies in work/, so that an update of the course never touches what you wrote; `lab --here`
@@ -42,6 +44,7 @@ IN_VENV = "Scripts/python.exe" if os.name == "nt" else "bin/python"
 PYTHON = VENV / IN_VENV
 STAMP = VENV / "course-stamp.json"
 PEERS = None  # the other libraries' requirements, while .venv-peers stands in for .venv
+TEACH = "teaching/requirements.txt"  # requirements.txt and more; a student's copy has none
 NOTEBOOKS = ROOT / "notebooks"
 WORK = ROOT / "work"
 COPIES = WORK / ".copies.json"
@@ -156,8 +159,9 @@ def environment():
     return env
 
 
-def call(command):
-    return subprocess.call([str(part) for part in command], cwd=str(ROOT), env=environment())
+def call(command, **variables):
+    env = {**environment(), **variables}
+    return subprocess.call([str(part) for part in command], cwd=str(ROOT), env=env)
 
 
 def run_quietly(command, doing, again=None):
@@ -218,6 +222,18 @@ def use_peers():
     PEERS = ROOT / "tests" / "external" / "requirements.txt"
 
 
+def with_teach():
+    """Whether this environment has, or had, what `setup --teach` adds: an update keeps it."""
+    try:
+        return (ROOT / TEACH).is_file() and json.loads(STAMP.read_text(encoding="utf-8")).get("teach", False)
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def lock(teach):
+    return TEACH if teach else "requirements.txt"
+
+
 def installers(offline):
     """The ways to install, the best first: a name, and a function from arguments to a command."""
     source = ["--no-index", "--find-links", WHEELS] if offline else []
@@ -231,14 +247,14 @@ def installers(offline):
     return ways
 
 
-def install(offline):
+def install(offline, teach):
     """Fill .venv: the locked packages, then the course itself, whose build backend is one of them."""
     ways = installers(offline)
     packages = "the locked packages from wheels/" if offline else "the locked packages"
     for name, command in ways:
         try:
             run_quietly(
-                command("--require-hashes", "--only-binary", ":all:", "-r", "requirements.txt"),
+                command("--require-hashes", "--only-binary", ":all:", "-r", lock(teach)),
                 f"installing {packages} with {name}",
             )
             run_quietly(
@@ -262,20 +278,22 @@ def install(offline):
     # Without this, JupyterLab asks about news and looks for updates on the network at every start.
     settings = VENV / "etc" / "jupyter" / "labconfig" / "page_config.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
-    write_json(settings, {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}})
+    # nbgrader's panels, where it is installed, are a teacher's; marking here is `python -m teaching`.
+    off = ("@jupyterlab/apputils-extension:announcements", "@jupyter/nbgrader")
+    write_json(settings, {"disabledExtensions": dict.fromkeys(off, True)})
 
 
-def wanted_stamp():
+def wanted_stamp(teach=False):
     """What the environment must have been made from to be believed."""
     digest = hashlib.sha256()
-    for path in filter(None, (ROOT / "requirements.txt", ROOT / "pyproject.toml", PEERS)):
+    for path in filter(None, (ROOT / lock(teach), ROOT / "pyproject.toml", PEERS)):
         digest.update(path.read_bytes())
     for step in (installers, install):
         digest.update(inspect.getsource(step).encode())
-    return {"python": THIS_PYTHON, "folder": str(ROOT), "contents": digest.hexdigest()}
+    return {"python": THIS_PYTHON, "folder": str(ROOT), "contents": digest.hexdigest(), "teach": teach}
 
 
-def state_of_venv():
+def state_of_venv(teach=False):
     """ "ready", "outdated", or the reason why .venv must be made anew."""
     if not VENV.exists():
         return "there is none yet"
@@ -284,7 +302,7 @@ def state_of_venv():
         python, folder, contents = stamp["python"], stamp["folder"], stamp["contents"]
     except (OSError, ValueError, KeyError, TypeError):
         return "the one there is unfinished, or not from course.py"
-    wanted = wanted_stamp()
+    wanted = wanted_stamp(teach)
     if python != wanted["python"]:
         return f"the one there is for Python {python}"
     if folder != wanted["folder"]:
@@ -299,10 +317,13 @@ def state_of_venv():
     return "ready" if contents == wanted["contents"] else "outdated"
 
 
-def setup(offline=False):
+def setup(offline=False, teach=False):
     """Make .venv what the lock says. Where nothing is to be done: a fraction of a second."""
     start = time.monotonic()
-    state = state_of_venv()
+    if teach and not (ROOT / TEACH).is_file():
+        raise Problem(f"there is no {TEACH} here: this is a student's copy, which has nothing to teach with")
+    teach = teach or with_teach()
+    state = state_of_venv(teach)
     if state == "ready":
         say(f"set-up is up to date ({seconds(start)})")
         return
@@ -325,12 +346,12 @@ def setup(offline=False):
             f"making {VENV.name} with Python {platform.python_version()} ({state})",
         )
     try:
-        install(offline)
+        install(offline, teach)
     except Problem:
         if WHEELS.is_dir() and not offline:
             say(f"wheels/ is there: without a network, {this_command('setup', '--offline')} installs from it")
         raise
-    write_json(STAMP, wanted_stamp())
+    write_json(STAMP, wanted_stamp(teach))
     say(f"set-up done in {seconds(start)}")
 
 
@@ -458,17 +479,22 @@ def test(arguments):
     setup()
     files = [argument for argument in arguments if is_file(argument)]
     arguments = absolute(arguments)
-    as_notebooks = ["--nbval", "-p", "advlib.nbplugin"]
+    threads = {}
     if files:
-        runs = {"the tests named": [*as_notebooks, *arguments]}
+        runs = {"the tests named": ["--nbval", *arguments]}
     elif peers:
         runs = {"against other libraries": ["tests/external", *arguments]}
     else:
-        # file by file on all cores: TensorFlow alone keeps two busy, and memory is a gigabyte each
-        together = ["-n", str(max(1, min(4, os.cpu_count() or 1))), "--dist", "loadfile"]
+        # File by file on all cores, a gigabyte each. What TensorFlow gains by a second thread is less than two
+        # processes of one thread gain, so that the cores are shared out among them.
+        cores = os.cpu_count() or 1
+        processes = min(4, cores)
+        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+        threads = {name: os.environ.get(name, str(cores // processes)) for name in names}
+        together = ["-n", str(processes), "--dist", "loadfile"]
         runs = {
             "unit tests": ["tests", *together, *arguments],
-            "notebooks": [*as_notebooks, "notebooks", *arguments],
+            "notebooks": ["notebooks", "--nbval", *together, *arguments],
         }
     # pytest's 5 says that nothing was selected; with -k or -m that may be so in one run, but not in both
     nothing, problems, results = 5, [], []
@@ -476,7 +502,7 @@ def test(arguments):
         command = [PYTHON, "-m", "pytest", *options]
         say(f"{name} …")
         start = time.monotonic()
-        status = call(command)
+        status = call(command, **threads)
         fine = status == 0 or (status == nothing and arguments)
         result = {0: "passed", nothing: "none selected"}.get(status, "FAILED") if fine else "FAILED"
         results.append(f"{name}: {result}, {seconds(start)}")
@@ -501,16 +527,38 @@ def render(names, check):
     say(f"{what}: {seconds(start)}")
 
 
-def locked():
+def book():
+    setup(teach=True)
+    start, out = time.monotonic(), ROOT / "site" / "_build" / "html"
+    command = [
+        PYTHON,
+        "-m",
+        "sphinx",
+        "-n",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-b",
+        "html",
+        "site",
+        out.relative_to(ROOT),
+    ]
+    status = call(command)
+    if status:
+        raise Problem(f"the book could not be built (status {status}); to repeat: {typed(command)}")
+    say(f"the book: {out / 'index.html'} ({seconds(start)})")
+
+
+def locked(teach=False):
     """The lock, as pairs of a requirement and its hashes."""
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8").replace("\\\n", " ")
+    text = (ROOT / lock(teach)).read_text(encoding="utf-8").replace("\\\n", " ")
     for line in text.splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
             requirement, *hashes = line.split("--hash=")
             yield requirement.strip(), [part.strip() for part in hashes]
 
 
-def locked_for(python, system, os_name, platform_system, machine):
+def locked_for(python, system, os_name, platform_system, machine, teach=False):
     """The requirements of one platform, without markers: for each file for pip, the Python it is for."""
     from packaging.requirements import Requirement
 
@@ -527,7 +575,7 @@ def locked_for(python, system, os_name, platform_system, machine):
             "platform_machine": machine,
         }
         lines = []
-        for text, hashes in locked():
+        for text, hashes in locked(teach):
             requirement = Requirement(text)
             if requirement.marker is None or requirement.marker.evaluate(env):
                 pinned = f"{requirement.name}{requirement.specifier}"
@@ -536,11 +584,13 @@ def locked_for(python, system, os_name, platform_system, machine):
     return files
 
 
-def bundle(target, python):
+def bundle(target, python, teach=False):
     """Fill wheels/ with all that `setup --offline` needs."""
+    for_teachers = ["--teach"] if teach else []
     if Path(sys.prefix).resolve() != VENV.resolve():  # what reads the lock is in .venv
         setup()
-        return call([PYTHON, Path(__file__).resolve(), "bundle", "--platform", target, "--python", python])
+        this = [PYTHON, Path(__file__).resolve(), "bundle"]
+        return call([*this, "--platform", target, "--python", python, *for_teachers])
     if not importlib.util.find_spec("pip"):
         how = missing_venv() or "it is there now"
         raise Problem(f"bundle needs pip, and .venv was made without it: {how}; delete .venv, and try again")
@@ -561,15 +611,15 @@ def bundle(target, python):
     command += ["--only-binary", ":all:"]
     for tag in tags:
         command += ["--platform", tag]
-    again = this_command("bundle", "--platform", target, "--python", python)
-    for requirements, full_version in locked_for(python, *markers).items():
+    again = this_command("bundle", "--platform", target, "--python", python, *for_teachers)
+    for requirements, full_version in locked_for(python, *markers, teach=teach).items():
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "requirements.txt")
             path.write_text(requirements, encoding="utf-8")
             doing = f"fetching the wheels for {target}, Python {full_version.replace('.99', '.x')}"
             run_quietly([*command, "--python-version", full_version, "-r", path], doing, again)
     # a lock that has moved on leaves old wheels behind
-    known = {value.split(":")[1] for _, hashes in locked() for value in hashes}
+    known = {value.split(":")[1] for _, hashes in locked(teach) for value in hashes}
     sizes = []
     for wheel in WHEELS.iterdir():
         if hashlib.sha256(wheel.read_bytes()).hexdigest() in known:
@@ -578,7 +628,7 @@ def bundle(target, python):
             say(f"removing {wheel.name}, which the lock does not name")
             wheel.unlink()
     say(f"wheels/ holds {len(sizes)} files, {sum(sizes) / 1e6:.0f} MB ({seconds(start)})")
-    offline = this_command("setup", "--offline")
+    offline = this_command("setup", "--offline", *for_teachers)
     say(f"copy this folder, without .venv, to each machine, and run there: {offline}")
     return 0
 
@@ -596,7 +646,15 @@ def main(arguments):
         return 2
     for stream in (sys.stdout, sys.stderr):  # a console without the letters of a path is no reason to stop
         stream.reconfigure(errors="replace")
-    verbs = {"lab": lab, "test": test, "setup": setup, "reset": reset, "render": render, "bundle": bundle}
+    verbs = {
+        "lab": lab,
+        "test": test,
+        "setup": setup,
+        "reset": reset,
+        "render": render,
+        "bundle": bundle,
+        "book": book,
+    }
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(__doc__)
         return 0 if arguments else 2
@@ -616,6 +674,8 @@ def main(arguments):
         platforms = {"dest": "target", "choices": list(PLATFORMS), "default": this_platform()}
         parser.add_argument("--platform", help="default: this one, %(default)s", **platforms)
         parser.add_argument("--python", choices=PYTHONS, default=THIS_PYTHON, help="default: %(default)s")
+    if name in ("setup", "bundle"):
+        parser.add_argument("--teach", action="store_true", help="with nbgrader and the book's tools")
     # lab and test pass on what they are given
     options = {"arguments": rest} if name in ("lab", "test") else vars(parser.parse_args(rest))
     try:

@@ -161,7 +161,7 @@ def as_logits(model):
                 "labels an image, give advlib a function that returns the logits of the classes that exclude each other"
             )
         logits = keras.layers.Concatenate()([keras.layers.Rescaling(0.0)(logits), logits])
-    return keras.Model(inputs, logits, name=f"{model.name}_logits")
+    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, logits, name=f"{model.name}_logits")
 
 
 def _without_activation(layer, source):

@@ -1,8 +1,8 @@
 """Lessons as regression tests: the `≈` comparison, a normal form for stored notebooks, and rules they keep.
 
-As a pytest plugin over nbval:
+As a pytest plugin over nbval, there wherever advlib is installed, and idle without `--nbval`:
 
-    python -m pytest --nbval -p advlib.nbplugin notebooks
+    python -m pytest --nbval notebooks
 
 - A number behind `≈` is compared with a tolerance: 0.5 percentage points for `≈ 97.3 %`, 0.5 % of the whole
   (at least 1) for `≈ 87 of 1000`, 2 % of the stored value otherwise. The cell tag `tol=3` widens one cell to
@@ -260,7 +260,7 @@ class _Cell:
         else:
             lines = [title + str(excinfo.value)]
         lines += ["", "the cell:", *(f"    {line}" for line in self.cell.source.splitlines()), ""]
-        lines += [f'repeat:               python -m pytest --nbval -p advlib.nbplugin "{notebook}"']
+        lines += [f'repeat:               python -m pytest --nbval "{notebook}"']
         if self.found or self.cell.execution_count is None:
             lines += [f'if the new is right:  {_PROGRAM} render "{notebook}"']
         return "\n".join(lines)

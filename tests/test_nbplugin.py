@@ -214,7 +214,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def outcomes(folder):
     """(notebook, cell number from 0) -> (outcome, message), of one run of pytest over NOTEBOOKS."""
-    command = [sys.executable, "-m", "pytest", "--nbval", "-p", "advlib.nbplugin", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider"]
     command += ["--nbval-cell-timeout=60", "--junitxml=result.xml", "-rs", "."]
     # what a user may have set, and no notebook should notice
     environment = {**os.environ, "MPLBACKEND": "agg", "IPYTHONDIR": str(folder / "nobody")}
@@ -259,7 +259,7 @@ def test_a_difference_is_reported_in_full(outcomes):
         "tolerance     0.5 percentage points",
         "likely cause  ",
         "    print('accuracy ≈ 97.9 %')",
-        'repeat:               python -m pytest --nbval -p advlib.nbplugin "values.ipynb"',
+        'repeat:               python -m pytest --nbval "values.ipynb"',
         'if the new is right:  python -m advlib.nbplugin render "values.ipynb"',
     ):
         assert part in message

@@ -41,8 +41,9 @@ def course(tmp_path, monkeypatch):
     """course.py in a checkout of its own, whose path has spaces and Chinese letters."""
     root = tmp_path / "对抗 course"
     (root / "notebooks").mkdir(parents=True)
-    for name in ("course.py", "requirements.txt", "pyproject.toml"):
-        shutil.copy(ROOT / name, root)
+    (root / "teaching").mkdir()
+    for name in ("course.py", "requirements.txt", "pyproject.toml", "teaching/requirements.txt"):
+        shutil.copy(ROOT / name, root / name)
     write(root / "notebooks" / "00_start_here.ipynb", "print(0)")
     write(root / "notebooks" / "03_gradient_attacks.ipynb", "print(3)")
     module = load(root / "course.py")
@@ -83,17 +84,20 @@ def write(path, code, outputs=(), count=None):
 
 
 LOCKED_EXTRAS = ("cpu", "course", "cluster", "test")
+TEACH_EXTRAS = ("teach", "site")
 
 
-def asked_for():
+def asked_for(teach):
     extras = PROJECT["optional-dependencies"]
-    lines = PROJECT["dependencies"] + [line for name in LOCKED_EXTRAS for line in extras[name]]
+    names = LOCKED_EXTRAS + (TEACH_EXTRAS if teach else ())
+    lines = PROJECT["dependencies"] + [line for name in names for line in extras[name]]
     return [Requirement(line) for line in lines]
 
 
+@pytest.mark.parametrize("teach", [False, True])
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_every_requirement_is_in_the_lock(course, platform, python):
+def test_every_requirement_is_in_the_lock(course, platform, python, teach):
     *markers, _tags = course.PLATFORMS[platform]
     system, os_name, platform_system, machine = markers
     env = {
@@ -103,7 +107,7 @@ def test_every_requirement_is_in_the_lock(course, platform, python):
         "platform_machine": machine,
         "python_version": python,
     }
-    for lines, full_version in course.locked_for(python, *markers).items():
+    for lines, full_version in course.locked_for(python, *markers, teach=teach).items():
         env["python_full_version"] = full_version
         versions = {}
         for line in lines.splitlines():
@@ -113,8 +117,9 @@ def test_every_requirement_is_in_the_lock(course, platform, python):
             (specifier,) = pinned.specifier
             assert specifier.operator == "=="
             versions[name] = Version(specifier.version)
-        wanted = [r for r in asked_for() if r.marker is None or r.marker.evaluate(env)]
-        assert len(wanted) >= len(asked_for()) - 1  # one of the two TensorFlow packages
+        asked = asked_for(teach)
+        wanted = [r for r in asked if r.marker is None or r.marker.evaluate(env)]
+        assert len(wanted) >= len(asked) - 1  # one of the two TensorFlow packages
         for requirement in wanted:
             locked = versions.get(canonicalize_name(requirement.name))
             assert locked in requirement.specifier, (
@@ -124,13 +129,22 @@ def test_every_requirement_is_in_the_lock(course, platform, python):
         assert [name for name in versions if name in ("tensorflow", "tensorflow-cpu")] == [tensorflow]
 
 
-def test_every_line_of_the_lock_has_hashes_and_none_an_address(course):
-    lines = list(course.locked())
+def test_the_lock_for_teachers_is_the_other_and_more(course):
+    """The same versions and hashes; a package may be there on more Pythons."""
+    pins = [
+        {(line.split(" ; ")[0], *hashes) for line, hashes in course.locked(teach)} for teach in (False, True)
+    ]
+    assert pins[0] < pins[1]
+
+
+@pytest.mark.parametrize("teach", [False, True])
+def test_every_line_of_the_lock_has_hashes_and_none_an_address(course, teach):
+    lines = list(course.locked(teach))
     assert len(lines) > 100
     for requirement, hashes in lines:
         assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*==\S+( ; .+)?", requirement), requirement
         assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", value) for value in hashes), requirement
-    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    text = (ROOT / course.lock(teach)).read_text(encoding="utf-8")
     assert "://" not in text and " @ " not in text and "--index" not in text and "--find-links" not in text
 
 
@@ -265,7 +279,7 @@ def test_setup_prefers_uv_and_falls_back_on_pip(course, installer, monkeypatch, 
 
 
 def test_an_interrupted_setup_is_not_believed(course, installer, monkeypatch):
-    def interrupted(offline):
+    def interrupted(offline, teach):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -329,7 +343,7 @@ def test_peers_have_an_environment_of_their_own(course, installer, monkeypatch):
     course.setup()
     before, _ = course.STAMP.read_text(encoding="utf-8"), installer.clear()
     calls = []
-    monkeypatch.setattr(course, "call", lambda command: calls.append(command[1:]) or 0)
+    monkeypatch.setattr(course, "call", lambda command, **variables: calls.append(command[1:]) or 0)
     monkeypatch.setattr(course, "find_uv", lambda: ["uv"])
     monkeypatch.setattr(course, "IN_VENV", sys.executable)  # an absolute path stays as it is
     assert course.main(["test", "--peers", "-x"]) == 0
@@ -356,6 +370,25 @@ def test_peers_are_pinned_where_the_lock_has_nothing_to_say(course):
     assert not locked & set(versions)
     for wanted in map(Requirement, PROJECT["optional-dependencies"]["peers"]):
         assert Version(versions[canonicalize_name(wanted.name)]) in wanted.specifier
+
+
+def test_setup_for_teachers(course, installer, capsys):
+    """Adds to the environment that is there, is kept by what calls setup without saying so, and is not for a student's copy."""
+    course.setup()
+    installer.clear()
+    assert course.main(["setup", "--teach"]) == 0
+    assert [command[-1] for command in installer] == ["teaching/requirements.txt", "."]
+    course.setup()
+    assert len(installer) == 2  # nothing to do
+    with (course.ROOT / "teaching" / "requirements.txt").open("a", encoding="utf-8") as text:
+        text.write("\n# changed\n")
+    course.setup()
+    assert installer[2][-1] == "teaching/requirements.txt"
+    (course.ROOT / "teaching" / "requirements.txt").unlink()
+    assert course.main(["setup", "--teach"]) == 1
+    assert "a student's copy" in capsys.readouterr().err
+    course.setup()
+    assert installer[-2][-1] == "requirements.txt"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"python": "3.12"}', "null"])
@@ -404,7 +437,7 @@ def test_setup_offline(course, installer, monkeypatch, capsys):
 def test_jupyterlab_asks_for_no_news(course, installer):
     course.setup()
     page = json.loads((course.VENV / "etc/jupyter/labconfig/page_config.json").read_text())
-    assert page["disabledExtensions"] == {"@jupyterlab/apputils-extension:announcements": True}
+    assert page["disabledExtensions"]["@jupyterlab/apputils-extension:announcements"]
 
 
 def test_an_installer_that_fails_is_shown_with_its_command(course, capsys):
@@ -511,7 +544,7 @@ def started(course, installer, monkeypatch):
     """The commands that would be run, with the status that they shall end with."""
     commands, statuses = [], []
 
-    def call(command):
+    def call(command, **variables):
         commands.append([str(part) for part in command])
         return statuses.pop(0) if statuses else 0
 
@@ -567,14 +600,10 @@ def test_test_runs_unit_tests_and_notebooks(course, started):
     commands, _ = started
     assert course.main(["test", "-x", "-k", "pgd"]) == 0
     unit, notebooks = (command[1:] for command in commands)
-    assert unit[:4] == ["-m", "pytest", "tests", "-n"] and unit[5:] == [
-        "--dist",
-        "loadfile",
-        "-x",
-        "-k",
-        "pgd",
-    ]
-    assert notebooks == ["-m", "pytest", "--nbval", "-p", "advlib.nbplugin", "notebooks", "-x", "-k", "pgd"]
+    assert unit[:3] == ["-m", "pytest", "tests"]
+    assert notebooks[:4] == ["-m", "pytest", "notebooks", "--nbval"]
+    for rest in (unit[3:], notebooks[4:]):
+        assert rest[0] == "-n" and rest[2:] == ["--dist", "loadfile", "-x", "-k", "pgd"]
 
 
 @pytest.mark.parametrize("file", ["tests/test_norms.py::test_l2", "notebooks/03_gradient_attacks.ipynb"])
@@ -584,7 +613,7 @@ def test_test_with_a_file_runs_that_file_alone(course, started, monkeypatch, tmp
     assert course.main(["test", file, "--ignore=tests/test_data.py"]) == 0
     (command,) = commands
     assert command[3:] == [
-        "--nbval", "-p", "advlib.nbplugin", str(tmp_path / file), "--ignore=tests/test_data.py",
+        "--nbval", str(tmp_path / file), "--ignore=tests/test_data.py",
     ]  # fmt: skip
 
 

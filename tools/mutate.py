@@ -144,7 +144,7 @@ def who_notices(fault, by):
         environment = {**os.environ, "PYTHONPATH": folder, "ADVLIB_PROGRESS": "0"}
         for file in likeliest_first(fault, by):
             options = (
-                ["-p", "advlib.nbplugin", "--nbval"]
+                ["--nbval"]
                 if by == "notebooks"
                 else ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
             )
