@@ -1,8 +1,17 @@
 """What every public function demands of its input, written once. Imports no TensorFlow."""
 
 import numbers
+import struct
+import zipfile
+import zlib
 
 import numpy as np
+
+# What zipfile, NumPy and json raise, between them, for a damaged file.
+DAMAGED = (
+    ValueError, TypeError, KeyError, AttributeError, EOFError, OSError, RuntimeError, SyntaxError, MemoryError, OverflowError,
+    IndexError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
 
 
 class ProbabilitiesNotLogitsError(ValueError):

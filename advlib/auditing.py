@@ -15,8 +15,6 @@ import json
 import platform
 import shutil
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,7 +25,14 @@ from typing import NamedTuple
 import numpy as np
 
 from advlib import diagnostics, robustness
-from advlib._checks import ProbabilitiesNotLogitsError, check_choice, check_images, check_labels, check_number
+from advlib._checks import (
+    DAMAGED,
+    ProbabilitiesNotLogitsError,
+    check_choice,
+    check_images,
+    check_labels,
+    check_number,
+)
 from advlib.diagnostics import Flag
 from advlib.robustness import CLEAN, Facts, Outcome, Report
 
@@ -497,7 +502,14 @@ class Store:
             return
         about = self.path / "run.json"
         if about.exists():
-            known = json.loads(about.read_text(encoding="utf-8"))
+            try:
+                known = json.loads(about.read_text(encoding="utf-8"))
+                self.started = known["started"]
+            except DAMAGED as error:
+                raise ValueError(
+                    f"{about} is damaged ({error}): the beginning of an audit was expected; delete {self.path}, or choose "
+                    "another folder (folder=…, --out …)"
+                ) from error
             if not resume:
                 raise FileExistsError(
                     f"{folder} holds an unfinished audit of {known['started']}: resume it (resume=True, --resume), choose "
@@ -509,7 +521,6 @@ class Store:
                     f"{folder} holds an unfinished audit with another {', '.join(differ)}: the same model, data and settings "
                     "were expected to resume it; choose another folder for these"
                 )
-            self.started = known["started"]
         else:
             self.path.mkdir(parents=True, exist_ok=True)
             self._write("run.json", json.dumps(run | {"started": self.started}).encode())
@@ -524,9 +535,7 @@ class Store:
             head = json.loads(str(arrays.pop("head")))
             if robustness._digest(arrays) != head["sha256"]:
                 return None
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        except DAMAGED:
             return None
         self.seconds = max(self.seconds, head["elapsed"])
         raised = [Flag.from_dict(flag) for flag in head["facts"].pop("raised")]

@@ -6,13 +6,12 @@
 """
 
 import hashlib
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from advlib._checks import check_choice, check_number
+from advlib._checks import DAMAGED, check_choice, check_number
 
 FOLDER = Path(__file__).parent / "datasets"
 
@@ -95,16 +94,7 @@ def read(path, sha256, shapes):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in sha256}
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        zipfile.BadZipFile,
-        zipfile.zlib.error,
-        MemoryError,
-        NotImplementedError,
-    ) as error:
+    except DAMAGED as error:
         raise DataError(
             f"{path}: this data file cannot be read ({error}); the arrays {', '.join(sha256)} were expected. {restore}"
         ) from error

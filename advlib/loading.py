@@ -21,13 +21,19 @@ import struct
 import sys
 import warnings
 import zipfile
-import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from advlib._checks import ProbabilitiesNotLogitsError, check_choice, check_labels, check_number, describe
+from advlib._checks import (
+    DAMAGED,
+    ProbabilitiesNotLogitsError,
+    check_choice,
+    check_labels,
+    check_number,
+    describe,
+)
 
 __all__ = ["Images", "LoadError", "Loaded", "fit", "import_module", "load_data", "load_model"]
 
@@ -47,11 +53,6 @@ MODELLING = {
     "ops", "optimizers", "quantizers", "random", "regularizers",
 }  # fmt: skip
 PICTURES = (".png", ".jpg", ".jpeg")
-# What zipfile, NumPy and json raise, between them, for a damaged file.
-_DAMAGED = (
-    ValueError, TypeError, KeyError, AttributeError, EOFError, OSError, RuntimeError, SyntaxError, MemoryError, OverflowError,
-    zipfile.BadZipFile, zlib.error, struct.error,
-)  # fmt: skip
 
 
 class LoadError(ValueError):
@@ -723,7 +724,7 @@ def _reading(path, expected):
         yield
     except (LoadError, FileNotFoundError):
         raise
-    except _DAMAGED as error:
+    except DAMAGED as error:
         why = f"no {error}" if isinstance(error, KeyError) else _one_line(error)
         raise LoadError(f"{path} cannot be read ({why}): {expected} was expected") from error
 

@@ -11,12 +11,11 @@ the three networks.
 
 import hashlib
 import json
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from advlib._checks import ProbabilitiesNotLogitsError, check_images, check_logits
+from advlib._checks import DAMAGED, ProbabilitiesNotLogitsError, check_images, check_logits
 from advlib._tensorflow import keras
 
 __all__ = [
@@ -203,11 +202,13 @@ def card(name):
         )
     try:
         about = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-        missing = {"architecture", "sha256", "measured"} - set(about)
-        if not isinstance(about, dict) or missing or about["architecture"] not in ARCHITECTURES:
-            raise ValueError(f"without {', '.join(sorted(missing)) or 'a known architecture'}")
-    except (ValueError, TypeError) as error:  # no JSON, no UTF-8, no object
-        raise ValueError(f"the card {name}.json is damaged ({error}); {_restore(name)}") from error
+        kinds = {"architecture": str, "sha256": str, "measured": dict}
+        missing = [name for name, kind in kinds.items() if not isinstance(about[name], kind)]
+        if missing or about["architecture"] not in ARCHITECTURES:
+            raise ValueError(f"without {', '.join(missing) or 'a known architecture'}")
+    except DAMAGED as error:
+        why = f"no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"the card {name}.json is damaged ({why}); {_restore(name)}") from error
     return about
 
 
@@ -228,12 +229,12 @@ def load(name):
         raise ValueError(
             f"the checkpoint {path.name} is damaged or not the one shipped ({state}); {_restore(name)}"
         )
-    model = ARCHITECTURES[about["architecture"]](**about.get("arguments", {}))
     try:
+        model = ARCHITECTURES[about["architecture"]](**about.get("arguments", {}))
         with np.load(path, allow_pickle=False) as file:
             weights = [file[key] for key in sorted(file.files)]
         model.set_weights(weights)
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise ValueError(
             f"the checkpoint {path.name} does not fit its card ({error}); {_restore(name)}"
         ) from error

@@ -16,8 +16,6 @@ import html
 import json
 import time
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -27,7 +25,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
-from advlib._checks import check_choice, check_images, check_labels, check_number, describe
+from advlib._checks import DAMAGED, check_choice, check_images, check_labels, check_number, describe
 from advlib.diagnostics import COLOURS, Flag, collect_flags
 
 CLEAN, WORST = "clean", "worst case"  # rows of a Report that no attack may be called
@@ -364,7 +362,7 @@ class Report:
                 with np.load(file, allow_pickle=False) as stored:
                     arrays = {key: stored[key] for key in stored.files}
                 return cls._from(json.loads(str(arrays.pop("header"))), arrays)
-            except _UNREADABLE as error:
+            except DAMAGED as error:
                 why = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
                 raise ValueError(
                     f"{path} is not a whole Report: a file written by Report.save was expected "
@@ -387,13 +385,6 @@ class Report:
         if arrays or any(len(a) != report.n for a in report._arrays().values()):
             raise ValueError("arrays that do not belong together")
         return report
-
-
-# What NumPy, zipfile and json raise, between them, for a damaged file.
-_UNREADABLE = (
-    ValueError, TypeError, KeyError, AttributeError, EOFError, OSError, RuntimeError, SyntaxError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 def _digest(arrays):

@@ -4,12 +4,12 @@ import hashlib
 import inspect
 import json
 import os
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from advlib._checks import DAMAGED
 from advlib._tensorflow import keras
 from advlib.diagnostics import Flag
 
@@ -54,7 +54,7 @@ class Resume(keras.callbacks.Callback):
                 arrays = {name: file[name] for name in file.files}
             state = json.loads(str(arrays.pop("state")))
             run, epoch, history = state["run"], state["epoch"], state["history"]
-        except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             raise ValueError(f"{self.path} is no state of a training run ({error}); {again}") from error
         if run != json.loads(json.dumps(self.run)):
             other = [name for name in self.run if run.get(name) != json.loads(json.dumps(self.run[name]))]
