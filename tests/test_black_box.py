@@ -121,3 +121,10 @@ def test_a_compiled_model_without_a_gradient_says_so():
     x = np.full((2, 4, 4, 1), 0.5, np.float32)
     with pytest.raises(NoGradientError, match="no gradient"):
         pgd(rounded, x, models.predict_logits(rounded, x).argmax(axis=1), eps=0.1)
+
+
+def test_a_fresh_keras_model_can_be_asked_first():
+    """The first question compiles the model, whose variables are no part of the gradient that is refused."""
+    x = np.full((3, 8, 8, 1), 0.5, np.float32)
+    box = BlackBox(models.linear(shape=(8, 8, 1), classes=3))
+    assert box(x).shape == (3, 3) and box.queries == 3

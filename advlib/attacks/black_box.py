@@ -42,15 +42,20 @@ class BlackBox:
             raise NoGradientError("a black box was compiled into a graph: it answers images, not symbolic tensors; "
                                   "call it eagerly, for example box(x_test[:5])")  # fmt: skip
 
+        x = tf.convert_to_tensor(x)
+        z = tf.constant(
+            Oracle(self).logits(x.numpy())
+        )  # asked outside `answer`, in which TensorFlow looks for variables
+
         @tf.custom_gradient
         def answer(x):
             def refuse(*_):
                 raise NoGradientError("a gradient was asked of a black box: an attack without gradients was expected, "
                                       "for example advlib.attacks.square")  # fmt: skip
 
-            return tf.constant(Oracle(self).logits(x.numpy())), refuse
+            return tf.identity(z), refuse
 
-        return answer(tf.convert_to_tensor(x))
+        return answer(x)
 
     def shown(self, z):
         """What an outsider sees of the logits `z`."""

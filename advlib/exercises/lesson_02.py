@@ -8,7 +8,7 @@ import numpy as np
 from advlib import losses
 from advlib.attacks.black_box import BlackBox
 from advlib.exercises import exercise, number, require
-from advlib.exercises.lesson_04 import inside, sparse
+from advlib.exercises.properties import inside, sparse
 from advlib.models import predict_logits
 from advlib.noise import salt_and_pepper
 from advlib.testing import toy

@@ -9,7 +9,7 @@ from advlib import data, losses, norms
 from advlib._tensorflow import tf
 from advlib.attacks.fgsm import fgsm
 from advlib.exercises import exercise, number, require
-from advlib.exercises.lesson_04 import inside
+from advlib.exercises.properties import inside
 from advlib.models import load, predict_logits
 from advlib.testing import check_attack, toy
 

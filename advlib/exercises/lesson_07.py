@@ -4,7 +4,7 @@ import numpy as np
 
 from advlib.attacks.black_box import BlackBox
 from advlib.exercises import exercise, number, require
-from advlib.exercises.lesson_04 import inside, lead, sparse
+from advlib.exercises.properties import inside, lead, sparse
 from advlib.models import predict_logits
 from advlib.testing import toy
 
