@@ -1,5 +1,5 @@
 """Figures for lessons and reports. Every function draws one figure of a fixed size, shows it and returns
-None.
+None; only `sliders` returns something, a figure that follows the reader's hand.
 
 Colours are those of Okabe and Ito (2008), which the colour-blind can tell apart, and no line or bar is told
 from another by its colour alone: line style, marker or hatching differ as well, so that grey print is
@@ -11,7 +11,12 @@ readable.
 To keep a figure, call `plt.savefig` after the function, in a script that runs without a display.
 """
 
+import base64
+import contextvars
+import dataclasses
 import functools
+import html
+import io
 import itertools
 from collections.abc import Mapping
 
@@ -41,6 +46,8 @@ _STYLE = {
     "figure.constrained_layout.use": True,
 }  # fmt: skip
 
+_shown = contextvars.ContextVar("shown", default=True)  # False while `sliders` draws
+
 
 def _figure(draw):
     """Run `draw` under the module's style, then show what it drew."""
@@ -55,7 +62,8 @@ def _figure(draw):
                 for number in set(plt.get_fignums()) - before:
                     plt.close(number)
                 raise
-            if matplotlib.get_backend().lower() != "agg":  # where there is no screen, show() would only warn
+            # where there is no screen, show() would only warn
+            if _shown.get() and matplotlib.get_backend().lower() != "agg":
                 plt.show()
 
     return figure
@@ -610,6 +618,90 @@ def _label(ax, text, at, colour, boxes):
 def _overlap(a, b):
     """The area in which two boxes (x0, y0, x1, y1) overlap."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+
+
+# --- interactive
+
+
+@dataclasses.dataclass(frozen=True)
+class Sliders:
+    """What `sliders` returns: a cell shows the widget, and where no kernel answers, as in the book, the first figure."""
+
+    widget: object  # an ipywidgets.VBox: a slider for each choice, then the figure
+    png: str  # the first figure, in base64
+    caption: str
+
+    def _repr_mimebundle_(self, **_):
+        return {**self.widget._repr_mimebundle_(), "image/png": self.png, "text/plain": self.caption}
+
+
+def sliders(draw, choices, *, start=None):
+    """A figure that is drawn again whenever a slider is moved: by the mouse, by the arrow keys. The last line of a cell.
+
+    draw: is given a value of each choice and draws one figure, by a function of this module or by pyplot without
+    `plt.show()`. It returns a sentence that says what the figure shows, for the caption and for those who cannot see it.
+    Keep it under 0.3 s: what takes longer is computed before. choices: name → its values. start: the values to begin
+    with, by default the first of each. Raises TypeError for a draw that returns no sentence and ValueError for one that
+    draws no figure or several, for a choice without values, and for a start that is none of them. Needs ipywidgets, which
+    comes with `pip install advlib[course]`. Lessons 02 to 06 and 10.
+
+        >>> plots.sliders(draw, {"ε": [0, 0.1, 0.2, 0.3], "image": range(8)}, start=(0.1, 0))
+    """
+    import ipywidgets  # half a second, and no report needs it
+
+    _check_named(choices, "choices", "lists of values", "{'ε': [0, 0.1, 0.2]}")
+    choices = {name: list(values) for name, values in choices.items()}
+    start = [next(iter(values), None) for values in choices.values()] if start is None else list(start)
+    if len(start) != len(choices) or not all(map(list.__contains__, choices.values(), start)):
+        raise ValueError(
+            f"start={start!r}: one of the values of each choice was expected, in the order of {choices!r}"
+        )
+    controls = []
+    for (name, values), value in zip(choices.items(), start, strict=True):
+        options = [(f"{v:g}" if isinstance(v, float) else str(v), v) for v in values]
+        index = values.index(value)  # given as value, a 0 would have no label
+        controls.append(ipywidgets.SelectionSlider(options=options, index=index, description=name))
+        controls[-1].layout.width = "26em"
+    figure = ipywidgets.HTML()  # not ipywidgets.Image, which has no alt text
+
+    def show(_=None):
+        png, caption = _frame(draw, [control.value for control in controls])
+        text = html.escape(caption)
+        image = (
+            f'<img alt="{text}" src="data:image/png;base64,{png}" style="max-width: 100%" decoding="sync">'
+        )
+        figure.value = f'{image}<div role="status" style="line-height: 1.4">{text}</div>'
+        return png, caption
+
+    for control in controls:
+        control.observe(show, "value")
+    return Sliders(ipywidgets.VBox([*controls, figure]), *show())
+
+
+def _frame(draw, values):
+    """The figure that draw(*values) makes, as a PNG in base64, and the sentence that it returns; no screen shows it."""
+    before, buffer = set(plt.get_fignums()), io.BytesIO()
+    hidden = _shown.set(False)
+    try:
+        with plt.rc_context(_STYLE):
+            caption = draw(*values)
+            drawn = [number for number in plt.get_fignums() if number not in before]
+            if len(drawn) != 1:
+                raise ValueError(
+                    f"draw{tuple(values)} left {len(drawn)} figures: one was expected, for example of plots.images(x[:4]), "
+                    "without plt.show()"
+                )
+            plt.figure(drawn[0]).savefig(buffer, format="png")
+    finally:
+        _shown.reset(hidden)
+        for number in set(plt.get_fignums()) - before:
+            plt.close(number)
+    if not isinstance(caption, str) or not caption.strip():
+        raise TypeError(
+            f"draw{tuple(values)} returned {describe(caption)}: a sentence on what the figure shows was expected, "
+            "for example f'ε = {eps}: the network says {says}'"
+        )
+    return base64.b64encode(buffer.getvalue()).decode(), caption
 
 
 # --- shared

@@ -1,5 +1,8 @@
 """Figures show the right numbers, in a fixed size, legibly, with nothing cut off and no warning."""
 
+import base64
+import re
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -8,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.container import BarContainer, ErrorbarContainer
 
 from advlib import plots
@@ -497,3 +501,100 @@ def test_tradeoff_refuses_other_points(points):
     with pytest.raises((ValueError, TypeError), match="points"):
         plots.tradeoff(points)
     assert not plt.get_fignums()
+
+
+# --- sliders
+
+
+def titled(eps, i):
+    plots.images(X[i : i + 1], titles=[f"ε = {eps:g}"])
+    return f'ε = {eps:g}: image {i} is a "2" < 3'
+
+
+EPS_AND_IMAGE = {"ε": [0, 0.1, 0.2], "image": range(6)}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def shown(interactive):
+    """What the browser is told to show: the alt text, the picture, the caption."""
+    found = re.fullmatch(
+        r'<img alt="(.*)" src="data:image/png;base64,(.*?)" .*?>.*>(.*)</div>', figure(interactive).value
+    )
+    return found[1], base64.b64decode(found[2]), found[3]
+
+
+def figure(interactive):
+    return interactive.widget.children[-1]
+
+
+def test_a_moved_slider_draws_anew():
+    interactive = plots.sliders(titled, EPS_AND_IMAGE, start=(0.1, 0))
+    eps, image, _ = interactive.widget.children
+    assert [(control.description, control.label) for control in (eps, image)] == [
+        ("ε", "0.1"),
+        ("image", "0"),
+    ]
+    first = shown(interactive)
+    eps.value = 0.2
+    second = shown(interactive)
+    image.value = 5
+    third = shown(interactive)
+    eps.value, image.value = 0.1, 0
+    assert shown(interactive) == first
+    pictures = [picture for _, picture, _ in (first, second, third)]
+    assert len(set(pictures)) == 3 and all(picture.startswith(PNG) for picture in pictures)
+    assert third[0] == third[2] == "ε = 0.2: image 5 is a &quot;2&quot; &lt; 3"
+
+
+def test_where_no_kernel_answers_the_first_figure_stays():
+    interactive = plots.sliders(titled, EPS_AND_IMAGE)
+    bundle, _ = DisplayFormatter().format(interactive)  # as a cell does
+    assert sorted(bundle) == ["application/vnd.jupyter.widget-view+json", "image/png", "text/plain"]
+    assert bundle["text/plain"] == 'ε = 0: image 0 is a "2" < 3'
+    interactive.widget.children[0].value = 0.2
+    assert base64.b64decode(bundle["image/png"]).startswith(PNG)
+    assert base64.b64decode(bundle["image/png"]) != shown(interactive)[1]
+
+
+def test_sliders_leave_nothing_behind(monkeypatch):
+    on_screen = []
+    monkeypatch.setattr(plots.matplotlib, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
+    monkeypatch.setattr(plots.plt, "show", lambda: on_screen.append(plt.get_fignums()))
+    settings, mine = dict(matplotlib.rcParams), plt.figure()
+    interactive = plots.sliders(titled, EPS_AND_IMAGE)
+    interactive.widget.children[1].value = 3
+    assert on_screen == [] and plt.get_fignums() == [mine.number] and dict(matplotlib.rcParams) == settings
+    plots.images(X[:1])
+    assert len(on_screen) == 1  # later figures are shown as before
+
+
+def no_figure(eps):
+    return "nothing"
+
+
+def two_figures(eps):
+    plots.images(X[:1])
+    plots.images(X[:1])
+    return "two"
+
+
+def no_sentence(eps):
+    plots.images(X[:1])
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "draw", "choices", "start"),
+    [
+        (ValueError, "draw(0,) left 0 figures: one", no_figure, {"ε": [0, 1]}, None),
+        (ValueError, "draw(0,) left 2 figures: one", two_figures, {"ε": [0, 1]}, None),
+        (TypeError, "draw(0,) returned NoneType", no_sentence, {"ε": [0, 1]}, None),
+        (ValueError, "choices is", no_sentence, {}, None),
+        (ValueError, "start=[None]", no_sentence, {"ε": []}, None),
+        (ValueError, "start=[2]", no_sentence, {"ε": [0, 1]}, [2]),
+        (ValueError, "start=[0, 1]", no_sentence, {"ε": [0, 1]}, [0, 1]),
+    ],
+)
+def test_sliders_refuse(error, words, draw, choices, start):
+    with pytest.raises(error, match=re.escape(words)):
+        plots.sliders(draw, choices, start=start)
+    assert plt.get_fignums() == []
