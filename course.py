@@ -4,7 +4,8 @@
     python3 course.py test              runs every unit test, then every notebook as a test
 
     python3 course.py setup             makes .venv with the locked packages; lab and test do it by themselves
-    python3 course.py reset 03          brings back a clean lesson 03; your copy is kept under a dated name
+    python3 course.py reset 03          brings back a clean lesson 03, and reset exercises/03 its exercises; your
+                                        copy is kept under a dated name
     python3 course.py render [03 ...]   for authors: runs notebooks afresh and stores them in normal form
     python3 course.py bundle            a folder of wheels, for machines without a network
     python3 course.py book              the lessons and the library's reference as pages, in site/_build
@@ -365,11 +366,16 @@ def lessons():
     return found
 
 
+def exercises():
+    """Of the same names as their lessons, in a folder of their own."""
+    return sorted(NOTEBOOKS.glob("exercises/*.ipynb"))
+
+
 def lesson(name):
-    """The original of a lesson, from "3", "03", "03_gradient_attacks", or the file's name or path."""
+    """The original of a lesson, from "3", "03", "03_gradient_attacks", or the file's name or path; "exercises/03" is its exercises."""
     stem = Path(name).name
     stem = stem[: -len(".ipynb")] if stem.endswith(".ipynb") else stem
-    for original in lessons():
+    for original in exercises() if Path(name).parent.name == "exercises" else lessons():
         number = original.stem.split("_")[0]
         if stem == original.stem or (stem.isdigit() and stem.zfill(2) == number):
             return original
@@ -398,37 +404,41 @@ def read_copies():
 
 
 def make_copy(original):
-    copy = WORK / original.name
+    name = original.relative_to(NOTEBOOKS).as_posix()
+    copy = WORK / name
+    copy.parent.mkdir(parents=True, exist_ok=True)
     half = copy.with_name(copy.name + ".part")
     shutil.copyfile(str(original), str(half))
     os.replace(str(half), str(copy))
-    write_json(COPIES, {**read_copies(), original.name: fingerprint(original)})
+    write_json(COPIES, {**read_copies(), name: fingerprint(original)})
 
 
 def copy_lessons():
     """Bring work/ up to date, and lose nothing that the learner wrote."""
     WORK.mkdir(exist_ok=True)
     made_from = read_copies()
-    for original in lessons():
-        copy, new, old = WORK / original.name, fingerprint(original), made_from.get(original.name)
+    for original in [*lessons(), *exercises()]:
+        name = original.relative_to(NOTEBOOKS).as_posix()
+        copy, new, old = WORK / name, fingerprint(original), made_from.get(name)
         if not copy.exists():
             make_copy(original)
         elif old != new and fingerprint(copy) in (old, new):
             make_copy(original)
             say(f"{copy.relative_to(ROOT)} now holds the lesson's new version")
         elif old != new:
-            number = original.stem.split("_")[0]
-            say(f"lesson {number} has a new version; yours, which you changed, stays")
+            number = name.split("_")[0]
+            say(
+                f"{'' if '/' in number else 'lesson '}{number} has a new version; yours, which you changed, stays"
+            )
             say(f"{this_command('reset', number)} brings the new one")
 
 
 def reset(name):
     original = lesson(name)
-    copy = WORK / original.name
-    WORK.mkdir(exist_ok=True)
+    copy = WORK / original.relative_to(NOTEBOOKS)
     if copy.exists() and copy.read_bytes() != original.read_bytes():
         when = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
-        kept = copy.rename(WORK / f"{original.stem}.{when}.ipynb")
+        kept = copy.rename(copy.with_name(f"{original.stem}.{when}.ipynb"))
         say(f"your copy is kept as {kept.relative_to(ROOT)}")
     make_copy(original)
     say(f"{copy.relative_to(ROOT)} is clean; if it is open in JupyterLab, close it there and open it again")

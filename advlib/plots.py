@@ -664,7 +664,7 @@ def sliders(draw, choices, *, start=None):
         controls[-1].layout.width = "26em"
     figure = ipywidgets.HTML()  # not ipywidgets.Image, which has no alt text
 
-    def show(_=None):
+    def show():
         png, caption = _frame(draw, [control.value for control in controls])
         text = html.escape(caption)
         image = (
@@ -673,8 +673,15 @@ def sliders(draw, choices, *, start=None):
         figure.value = f'{image}<div role="status" style="line-height: 1.4">{text}</div>'
         return png, caption
 
+    def move(_):
+        try:
+            show()
+        except Exception as error:  # else it is in a log that nobody reads, and the figure stands still
+            figure.value = f'<div role="alert">{html.escape(f"{type(error).__name__}: {error}")}</div>'
+            raise
+
     for control in controls:
-        control.observe(show, "value")
+        control.observe(move, "value")
     return Sliders(ipywidgets.VBox([*controls, figure]), *show())
 
 

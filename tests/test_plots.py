@@ -568,6 +568,19 @@ def test_sliders_leave_nothing_behind(monkeypatch):
     assert len(on_screen) == 1  # later figures are shown as before
 
 
+def test_a_drawing_that_fails_says_so_in_place_of_the_figure():
+    def fails_later(eps):
+        plots.images(X[: 1 if eps == 0 else 0])
+        return "one"
+
+    interactive = plots.sliders(fails_later, {"ε": [0, 1]})
+    with pytest.raises(ValueError):
+        interactive.widget.children[0].value = 1
+    assert 'role="alert">ValueError: x is float32 array' in figure(interactive).value
+    interactive.widget.children[0].value = 0
+    assert shown(interactive)[2] == "one"
+
+
 def no_figure(eps):
     return "nothing"
 

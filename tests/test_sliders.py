@@ -36,6 +36,20 @@ FIGURE = """(cell => {
 })(%s)"""
 
 
+# A drag passes other values on its way.
+SETTLED = """(async cell => {
+    const now = cell.innerHTML;
+    await new Promise(done => setTimeout(done, 1000));
+    return cell.innerHTML === now;
+})(%s)"""
+IN_VIEW = """(async image => {
+    image?.scrollIntoView({block: 'center'});
+    await new Promise(done => setTimeout(done, 300));
+    const box = image?.getBoundingClientRect();
+    return box && document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === image;
+})(%s.querySelector('.widget-html img'))"""
+
+
 def press(page, key):
     for event in ("keyDown", "keyUp"):
         page.send("Input.dispatchKeyEvent", type=event, key=key, code=key, windowsVirtualKeyCode=KEYS[key])
@@ -62,7 +76,7 @@ def drive(page, n):
         how(page, *given)
         changed = f"(now => now && now.src !== {json.dumps(last['src'])})({figure})"
         page.wait_for(changed, f"the figure to follow the slider {last['names'][slider]!r}")
-        page.wait_for(IDLE, "the kernel to be idle again")  # a drag passes other values on its way
+        page.wait_for(SETTLED % CELL.format(n=n), "the figure to come to rest")
         moves.append((slider, last, page.wait_for(figure, "the figure to be whole")))
         return moves[-1][2]
 
@@ -108,10 +122,8 @@ def lesson(request, checkout, tmp_path_factory):  # noqa: F811
         done = f"{PROMPTS}.every(p => /\\d/.test(p)) || {ERRORS} && !{PROMPTS}.some(p => p.includes('*'))"
         page.wait_for(done, f"all cells of {original.name} to be run", 600)
         page.wait_for(IDLE, "the kernel to be idle again", 60)
-        page.wait_for(
-            f"{cell}.querySelector('.widget-html img')?.naturalWidth > 0", "the figure with sliders"
-        )
-        page.evaluate(f"{cell}.querySelector('.widget-html img').scrollIntoView({{block: 'center'}})")
+        # more than once, as what is above gets its height only when it is drawn
+        page.wait_for(IN_VIEW % cell, "the figure with sliders in the middle of the window")
         page.screenshot(folder / "first.png")
         moves = drive(page, n)
         page.screenshot(folder / "moved.png")

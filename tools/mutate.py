@@ -1,202 +1,382 @@
-"""Break the library on purpose and see who notices: python tools/mutate.py [NAME …] [--by notebooks | tests].
+"""Break the library on purpose and see who notices: python tools/mutate.py [NAME …] [--by notebooks | tests | exercises].
 
-Each fault is a small patch of one file, applied to a copy of `advlib`; it must fit exactly once, or the catalogue is out of
-date and the run fails. Then the notebooks (or the unit tests) run against the broken copy, the likeliest first, until one
-fails. A fault that nobody notices survives, and the exit status is 1.
+Each fault of tools/faults.py is a small patch of one file, applied to a copy of `advlib`; it must fit exactly once, or the
+catalogue is out of date and the run fails. Then notebooks, unit tests or exercises run against the broken copy, the likeliest
+first, until one fails. A fault that nobody notices survives, and the exit status is 1; where one could not be tried, 2.
 
-    python tools/mutate.py --list
+    python tools/mutate.py --list                       # every fault, and that it fits
     python tools/mutate.py fgsm-sign no-box-clip
-    python tools/mutate.py --by tests
+    python tools/mutate.py --by tests -n 2 --resume     # all, two at a time, without those whose result is known
+    python tools/mutate.py --shard 2/8 --store part2.json
+    python tools/mutate.py --merge part1.json part2.json
+    python tools/mutate.py --changed main               # what a change since `main` touches, for ten minutes
+    python tools/mutate.py --summary
+
+Results are kept in tools/faults.json: by whom → fault → noticed (a file, or null), seconds, date, commit, and two digests, of
+the fault and of what it was tried against: the patched file and the files that were asked.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from faults import FAULTS, PACKAGE, broken, functions, public
+
+ROOT = PACKAGE.parent
+STORE = ROOT / "tools" / "faults.json"
+KINDS = ("notebooks", "tests", "exercises")
+MINUTES = 10  # of a run with --changed
+LONGEST = 1800  # seconds for one file: a fault may make a loop endless
+# Tests of the repository and not of the library: asked only where a fault names them.
+ELSEWHERE = {
+    "setup",
+    "browser",
+    "notebooks",
+    "nbplugin",
+    "check",
+    "mutate",
+    "book",
+    "hub",
+    "guide",
+    "readme",
+    "slides",
+}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A realistic mistake: `old` becomes `new` in `file`. lessons, tests: where it is likeliest to be noticed, asked first."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    lessons: tuple
-    tests: tuple
+class NotTried(Exception):
+    """Neither noticed nor survived: pytest could not run, or there was no time."""
 
 
-PGD, LOOP, NORMS, ROBUST = "attacks/pgd.py", "attacks/_loop.py", "norms.py", "robustness.py"
-FAULTS = [
-    Fault("ascent-sign", PGD, "z + alpha * ball.steepest", "z - alpha * ball.steepest", ("03",), ("attacks",)),
-    Fault("fgsm-sign", "attacks/fgsm.py", "ball, eps, ball.step(eps))", "ball, eps, -ball.step(eps))", ("00", "03"), ("attacks",)),
-    Fault("no-box-clip", NORMS, "tf.clip_by_value(tf.clip_by_value(z, x - eps, x + eps), 0.0, 1.0)", "tf.clip_by_value(z, x - eps, x + eps)", ("03", "04"), ("norms",)),
-    Fault("no-ball-clip", NORMS, "tf.clip_by_value(tf.clip_by_value(z, x - eps, x + eps), 0.0, 1.0)", "tf.clip_by_value(z, 0.0, 1.0)", ("04",), ("norms",)),
-    Fault("ball-around-last-step", PGD, "ball.steepest(at.gradient, at.z), at.x, eps)", "ball.steepest(at.gradient, at.z), at.z, eps)", ("04",), ("attacks",)),
-    Fault("no-random-start", PGD, "elif random_start:", "elif False:", ("04",), ("attacks",)),
-    Fault("same-start-each-restart", PGD, 'group.streams("start", restart)', 'group.streams("start")', ("04",), ("attacks",)),
-    Fault("start-outside-the-box", PGD, "z = ball.project(z + np.stack(delta), group.x, eps).numpy()", "z = z + np.stack(delta)", ("04",), ("attacks",)),
-    Fault("one-step-too-few", PGD, "for _ in range(steps):", "for _ in range(steps - 1):", ("04",), ("attacks",)),
-    Fault("small-default-step", PGD, "ball.step(2.5 * eps / max(steps, 1))", "ball.step(0.25 * eps / max(steps, 1))", ("04",), ("attacks",)),
-    Fault("last-for-best", LOOP, 'if self.keep == "last":', "if True:", ("04",), ("attacks",)),
-    Fault("best-by-loss-alone", LOOP, "(broken & ~self.broken[i]) | as_good | ~self.known[i]", "(value >= self.best_value[i]) | ~self.known[i]", ("04",), ("attacks",)),
-    Fault("attacks-the-wrong-ones-too", LOOP, "np.flatnonzero((z.argmax(axis=1) == y[part]) & ~np.isnan(z).any(axis=1))", "np.arange(len(z))", ("05", "03"), ("attacks",)),
-    Fault("target-ignored", LOOP, "if self.target is None else predicted == self.target[i]", "if True else None", ("03", "04"), ("attacks",)),
-    Fault("target-sign", "losses.py", "return -cross_entropy(z, t)", "return cross_entropy(z, t)", ("03",), ("losses",)),
-    Fault("softmax-for-logits", "losses.py", "sparse_softmax_cross_entropy_with_logits(y, z)", "sparse_softmax_cross_entropy_with_logits(y, tf.nn.softmax(z))", ("01", "03"), ("losses",)),
-    Fault("margin-of-the-best", "losses.py", "tf.where(is_y, tf.cast(-float(\"inf\"), z.dtype), z)", "z", ("04",), ("losses",)),
-    Fault("probabilities-accepted", "_checks.py", "raise ProbabilitiesNotLogitsError(", "ProbabilitiesNotLogitsError(", ("05", "03"), ("models",)),
-    Fault("norm-over-the-batch", NORMS, "tf.sqrt(tf.reduce_sum(tf.square(delta), axis=(1, 2, 3), keepdims=True))", "tf.sqrt(tf.reduce_sum(tf.square(delta), keepdims=True))", ("03", "04"), ("norms",)),
-    Fault("l2-clip-after-ball", NORMS, "maximum_iterations=10)", "maximum_iterations=0)", ("04",), ("norms",)),
-    Fault("success-of-all", ROBUST, "float(self.broken(name).sum() / right)", "float(self.broken(name).sum() / self.n)", ("05",), ("robustness",)),
-    Fault("wrong-ones-left-out", ROBUST, "return float(self.still_correct(name).mean())", "return float(self.still_correct(name)[self.prediction == self.y].mean())", ("05",), ("robustness",)),
-    Fault("budget-not-measured", ROBUST, "feasible = finite & (beyond == 0) & ~too_far", "feasible = finite", ("05",), ("robustness",)),
-    Fault("one-attack-for-all", ROBUST, "if name in (attack, WORST):\n                right =", "if name == attack or attack == [*self.outcomes][-1]:\n                right =", ("05",), ("robustness",)),
-    Fault("noise-one-sided", "noise.py", "rng.uniform(-1, 1, shape)", "rng.uniform(0, 1, shape)", ("02",), ("noise",)),
-    Fault("noise-unclipped", "noise.py", "np.clip(x + np.float32(strength) * noise, 0, 1)", "x + np.float32(strength) * noise", ("02",), ("noise",)),
-    Fault("seed-ignored", LOOP, "key=repr((seed, *purpose))", "key=repr(purpose)", ("02", "04"), ("noise",)),
-    Fault("threshold-never-reached", "training/fit.py", "history.loss[-1] < threshold", "history.loss[-1] < 0", ("01",), ("training",)),
-    Fault("order-not-shuffled", "training/fit.py", "np.random.default_rng([seed, epoch]).permutation(n)", "np.arange(n)", ("01",), ("training",)),
-    Fault("deepfool-last-step-only", "attacks/deepfool.py", "    total += column(distance)", "    total = column(distance)", ("06",), ("deepfool",)),
-    Fault("ddn-radius-backwards", "attacks/ddn.py", "1 - gamma, 1 + gamma", "1 + gamma, 1 - gamma", ("06",), ("ddn",)),
-    Fault("fmn-radius-never-shrinks", "attacks/fmn.py", "tf.minimum((1 - gamma) * eps, best)", "(1 + gamma) * eps", ("06",), ("fmn",)),
-    Fault("cw-search-backwards", "attacks/carlini_wagner.py", "low, high = np.where(won, low, c), np.where(won, c, high)", "low, high = np.where(won, c, low), np.where(won, high, c)", ("06",), ("carlini_wagner",)),
-    Fault("last-for-smallest", LOOP, "better = broken & (worth > self.best_value[i])", "better = broken", ("06",), ("ddn", "fmn")),
-    Fault("square-keeps-everything", "attacks/square.py", "better = margin > value[i]", "better = margin > -np.inf", ("07",), ("square",)),
-    Fault("queries-not-counted", LOOP, "np.add.at(self.queries, i, 1)", "None", ("07",), ("square",)),
-    Fault("box-counts-calls", LOOP, "self.box.queries += len(index)", "self.box.queries += 1", ("07",), ("black_box",)),
-    Fault("box-gives-gradients", LOOP, "if self.box or not self.gradient:", "if not self.gradient:", ("07",), ("black_box",)),
-    Fault("normal-backwards", "attacks/hop_skip_jump.py", "mean[:, 0] - mean[:, 1]", "mean[:, 1] - mean[:, 0]", ("07",), ("decision_based",)),
-    Fault("apgd-never-halves", "attacks/apgd.py", "tf.where(stuck, eta / 2, eta)", "eta", ("07",), ("apgd",)),
-    Fault("autoattack-on-all-again", "attacks/autoattack.py", "standing = attacked[lead[attacked] <= 0]", "standing = attacked", ("07",), ("autoattack",)),
-    Fault("transfer-of-wrong-ones", "attacks/transfer.py", "(self.prediction[source] == self.y) & (self.prediction[target] == self.y)", "self.prediction[target] >= 0", ("07",), ("transfer",)),
-    Fault("trains-on-clean-images", "training/_trainer.py", "z = tf.stop_gradient(self.craft(x, y))", "z = x", ("10",), ("defences",)),
-    Fault("crafts-in-training-mode", "training/_trainer.py", "loss(self.network(z, training=False), y)", "loss(self.network(z, training=True), y)", ("10",), ("defences",)),
-    Fault("loss-not-shared-by-replicas", "training/_trainer.py", "1 / (context.all_reduce(\"sum\", count) if context.num_replicas_in_sync > 1 else count)", "1 / count", ("10",), ("defences",)),
-    Fault("every-replica-the-same-noise", "training/_trainer.py", "np.stack(drawn[first:])", "np.stack(drawn[:n])", ("10",), ("defences",)),
-    Fault("noise-never-fresh", "training/_trainer.py", "default_rng([self.seed, int(update)])", "default_rng([self.seed])", ("10",), ("defences",)),
-    Fault("no-ramp", "training/_trainer.py", "return self.train_eps * self.progress(0.0, self.ramp)", "return tf.constant(self.train_eps)", ("10",), ("defences",)),
-    Fault("one-inner-step", "training/pgd.py", "for _ in range(self.steps):", "for _ in range(1):", ("10",), ("defences",)),
-    Fault("trades-one-sided", "training/trades.py", "kl(logits, clean, constant=False)", "kl(logits, clean)", ("10",), ("defences",)),
-    Fault("trades-starts-at-x", "training/trades.py", "0.001 * rng.standard_normal(shape)", "0 * rng.standard_normal(shape)", ("10",), ("defences",)),
-    Fault("free-forgets", "training/free.py", "if self.warm else tf.zeros_like(x)", "if False else tf.zeros_like(x)", ("10",), ("defences",)),
-    Fault("alarm-asleep", "training/adversarial_fit.py", "ALARM_GAP, ALARM_JUMP = 0.15, 0.10", "ALARM_GAP, ALARM_JUMP = 1.5, 1.0", ("10",), ("defences",)),
-    Fault("last-epoch-kept", "training/adversarial_fit.py", "scores[trainer.chosen_by] >= self.top", "True", ("10",), ("defences",)),
-    Fault("epoch-order-lost-on-resume", "training/adversarial_fit.py", "trainer.updates // (steps * trainer.updates_per_batch)", "0", ("10",), ("defences",)),
-    Fault("ibp-forgets-negative-weights", "certify/intervals.py", "radius @ tf.abs(kernel)", "radius @ kernel", ("11",), ("certify",)),
-    Fault("ibp-worst-of-the-true-class", "certify/intervals.py", "return tf.where(own, np.float32(-np.inf), middle + radius)", "return tf.where(own, np.float32(-np.inf), middle)", ("11",), ("certify",)),
-    Fault("ibp-box-ignored", "certify/intervals.py", "return tf.maximum(x - eps, 0.0), tf.minimum(x + eps, 1.0)", "return x - eps / 2, x + eps / 2", ("11",), ("certify",)),
-    Fault("smoothing-two-sided", "certify/smoothing.py", "beta.ppf(alpha, k, np.asarray(n) - k + 1)", "beta.ppf(alpha / 2, k, np.asarray(n) - k + 1)", ("11",), ("certify",)),
-    Fault("smoothing-counts-used-twice", "certify/smoothing.py", "lower_bound(votes[1][np.arange(len(label)), label], samples, alpha)", "lower_bound(votes[0][np.arange(len(label)), label], selection, alpha)", ("11",), ("certify",)),
-    Fault("smoothing-never-abstains", "certify/smoothing.py", "sure = share >= 0.5", "sure = share >= 0.0", ("11",), ("certify",)),
-    Fault("stamp-elsewhere", "exhibits.py", "x[:, -2 - STAMP : -2, -2 - STAMP : -2] = 1.0", "x[:, 2 : 2 + STAMP, 2 : 2 + STAMP] = 1.0", ("12",), ("exhibits",)),
-    Fault("mce-of-sums", "corruptions.py", "return float((own / base).mean())", "return float(own.sum() / base.sum())", ("12",), ("corruptions",)),
-    Fault("identity-among-the-corruptions", "corruptions.py", 'if k != "identity"]', "]", ("12",), ("corruptions",)),
-    Fault("momentum-not-summed", "attacks/mi_fgsm.py", "m = decay * m + ", "m = ", ("07",), ("attacks",)),
-    Fault("pixels-by-256", "data.py", "/ np.float32(255)", "/ np.float32(256)", ("00",), ("data",)),
-    Fault("train-for-test", "data.py", 'images["x_test"], labels["y_test"]', 'images["x_train"], labels["y_train"]', ("00",), ("data",)),
-]  # fmt: skip
+# --- what may notice a fault
+
+
+def likeliest(fault, by):
+    """The files in which the fault is likeliest to be noticed."""
+    if by == "tests":
+        return [ROOT / "tests" / f"test_{name}.py" for name in fault.tests]
+    folder = "notebooks" if by == "notebooks" else "teaching/exercises"
+    return [file for n in fault.lessons for file in sorted((ROOT / folder).glob(f"{n}_*.ipynb"))]
+
+
+def likeliest_first(fault, by, before=None):
+    """All files, the one that noticed the fault `before` (by name) first, then the likeliest."""
+    if by == "tests":
+        files = sorted((ROOT / "tests").glob("test_*.py"))
+        files = [file for file in files if file.stem.removeprefix("test_") not in ELSEWHERE]
+    else:
+        files = sorted(
+            (ROOT / ("notebooks" if by == "notebooks" else "teaching/exercises")).glob("[0-9][0-9]_*.ipynb")
+        )
+    first = likeliest(fault, by)
+    first = [file for file in [*files, *first] if file.name == before][:1] + first
+    return list(dict.fromkeys([*first, *files]))
+
+
+def command(file, by):
+    """Runs one file against the `advlib` that Python finds first."""
+    options = ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
+    if by == "notebooks":
+        options = ["--nbval", str(file)]
+    elif by == "exercises":  # solutions must pass, empty and wrong answers must not
+        test = "test_exercises.py::test_right_empty_and_wrong_answers"
+        options += ["-m", "", str(ROOT / "tests" / f"{test}[{file.name[:2]}]")]
+    else:
+        options.append(str(file))
+    return [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *options]
 
 
 def broken_copy(fault, folder):
-    """A copy of advlib with the fault, in `folder`. SystemExit where the patch does not fit exactly once."""
-    copy = folder / "advlib"
-    if not copy.exists():  # data and weights are linked, not copied
-        shutil.copytree(ROOT / "advlib", copy, ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
-        for array in (ROOT / "advlib").rglob("*.npz"):
-            (copy / array.relative_to(ROOT / "advlib")).symlink_to(array)
-    path = copy / fault.file
-    text = path.read_text(encoding="utf-8")
-    if text.count(fault.old) != 1:
-        raise SystemExit(
-            f"{fault.name}: the patch fits {text.count(fault.old)} times in {fault.file}; once was expected: {fault.old!r}"
-        )
-    path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+    """A copy of advlib with the fault, in `folder`. ValueError where the patch does not fit exactly once."""
+    text, copy = broken(fault), folder / "advlib"
+    # data and weights are linked, not copied
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
+    for array in PACKAGE.rglob("*.npz"):
+        (copy / array.relative_to(PACKAGE)).symlink_to(array)
+    (copy / fault.file).write_text(text, encoding="utf-8")
 
 
-def likeliest_first(fault, by):
-    if by == "notebooks":
-        files = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-        first = [f for n in fault.lessons for f in files if f.name.startswith(n)]
-    else:
-        files = sorted((ROOT / "tests").glob("test_*.py"))
-        files = [
-            f
-            for f in files
-            if f.stem not in ("test_setup", "test_browser", "test_notebooks", "test_nbplugin", "test_check")
-        ]
-        first = [f for n in fault.tests for f in files if f.stem == f"test_{n}"]
-    return first + [f for f in files if f not in first]
+def who_notices(fault, by, files, end=None):
+    """The first of `files` that fails against the broken library, or None. NotTried where pytest could not run.
 
-
-def who_notices(fault, by):
-    """The first file that fails against the broken library, or None."""
+    end: the value of time.monotonic() at which to give up."""
     with tempfile.TemporaryDirectory() as folder:
         broken_copy(fault, Path(folder))
-        environment = {**os.environ, "PYTHONPATH": folder, "ADVLIB_PROGRESS": "0"}
-        for file in likeliest_first(fault, by):
-            options = (
-                ["--nbval"]
-                if by == "notebooks"
-                else ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
-            )
-            # away from the repository: there, `advlib` would be the sound one
-            command = [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-x",
-                "-q",
-                "-p",
-                "no:cacheprovider",
-                *options,
-                str(file),
-            ]
-            result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": folder, "ADVLIB_PROGRESS": "0"}
+        for file in files:
+            left = LONGEST if end is None else min(LONGEST, end - time.monotonic())
+            if left <= 0:
+                raise NotTried("no time was left")
+            try:
+                # away from the repository: there, `advlib` would be the sound one
+                result = subprocess.run(
+                    command(file, by),
+                    cwd=folder,
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    timeout=left,
+                )
+            except subprocess.TimeoutExpired:
+                raise NotTried(f"{file.name} took longer than {left:.0f} s") from None
             if result.returncode == 1:
-                return file.name
-            if result.returncode:
-                raise SystemExit(
-                    f"{fault.name}: pytest could not run {file.name}:\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
+                return file
+            if result.returncode not in (0, 5):  # 5: all its tests are left out
+                raise NotTried(
+                    f"pytest could not run {file.name}:\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
                 )
     return None
 
 
-def main():
+# --- what is stored
+
+
+def digest(*parts):
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def patch_digest(fault):
+    return digest(fault.file, fault.old, fault.new)
+
+
+def against(fault, by, asked):
+    """The digest of what a fault is tried against: the file it patches and the files `asked` (by name)."""
+    folder = {"notebooks": "notebooks", "tests": "tests", "exercises": "teaching/exercises"}[by]
+    paths = [PACKAGE / fault.file, *(ROOT / folder / name for name in asked)]
+    return digest(*(path.read_text(encoding="utf-8") if path.is_file() else "" for path in paths))
+
+
+def read(store):
+    """by → fault → result."""
+    found = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
+    return {by: found.get(by, {}) for by in KINDS}
+
+
+def write(store, results):
+    part = store.with_suffix(".part")
+    text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False)
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(store)
+
+
+def known(results, fault, by):
+    """The stored result of this very patch, or None."""
+    found = results[by].get(fault.name)
+    return found if found and found["patch"] == patch_digest(fault) else None
+
+
+def current(results, fault, by):
+    """Whether the stored result was found against what is there now; a survivor's, against every file there is."""
+    found = known(results, fault, by)
+    if not found or (found["noticed"] is None and set(found["asked"]) != _names(fault, by)):
+        return False
+    return found["against"] == against(fault, by, found["asked"])
+
+
+def _names(fault, by):
+    return {file.name for file in likeliest_first(fault, by)}
+
+
+def git(*words):
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"git {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def score(results, by):
+    """(noticed, tried, faults in all), of the results stored for the catalogue as it is."""
+    found = [known(results, fault, by) for fault in FAULTS]
+    tried = [result for result in found if result]
+    return sum(result["noticed"] is not None for result in tried), len(tried), len(FAULTS)
+
+
+def sentence(results, by):
+    """What README says of a whole run; None while some fault has no stored result."""
+    noticed, tried, of = score(results, by)
+    return f"the {by} notice {noticed} of {of} seeded faults" if tried == of else None
+
+
+def summary(results):
+    """Scores by whom, who notices how many, and the survivors."""
+    lines = [f"{len(FAULTS)} faults of {len(public())} public functions"]
+    for by in KINDS:
+        noticed, tried, _ = score(results, by)
+        lines.append(f"{by}: {noticed} of {tried} tried are noticed" if tried else f"{by}: none tried")
+        found = {fault.name: known(results, fault, by) for fault in FAULTS}
+        counts = {}
+        for result in filter(None, found.values()):
+            counts[result["noticed"] or "nobody"] = counts.get(result["noticed"] or "nobody", 0) + 1
+        lines += [f"  {file:40} {n:4}" for file, n in sorted(counts.items())]
+        survivors = [fault for fault in FAULTS if found[fault.name] and not found[fault.name]["noticed"]]
+        lines += [
+            f"  survives: {fault.name} ({', '.join(functions(fault)) or fault.file})" for fault in survivors
+        ]
+    return "\n".join(lines)
+
+
+# --- a run
+
+
+def changed_faults(ref, by):
+    """Faults whose file, or whose likeliest files, differ from git's `ref`, in the working tree too."""
+    names = git("diff", "--name-only", ref).splitlines()
+    names += git("ls-files", "--others", "--exclude-standard").splitlines()
+    paths = {ROOT / name for name in names}
+    return [fault for fault in FAULTS if paths & {PACKAGE / fault.file, *likeliest(fault, by)}]
+
+
+class Run:
+    """Tries faults, several at a time, and stores each result as it comes."""
+
+    def __init__(self, by, store, end=None, only_likeliest=False):
+        self.by, self.store, self.end, self.only_likeliest = by, store, end, only_likeliest
+        self.results, self.lock = read(store), threading.Lock()
+        self.commit = git("describe", "--always", "--dirty")
+        self.survivors, self.failed, self.late = [], [], []
+
+    def files(self, fault):
+        before = (known(self.results, fault, self.by) or {}).get("noticed")
+        files = likeliest_first(fault, self.by, before)
+        first = {before, *(file.name for file in likeliest(fault, self.by))}
+        return [file for file in files if file.name in first] if self.only_likeliest else files
+
+    def __call__(self, fault):
+        if self.end is not None and time.monotonic() >= self.end:
+            self.late.append(fault.name)
+            return
+        began, files = time.perf_counter(), self.files(fault)
+        try:
+            noticed = who_notices(fault, self.by, files, self.end)
+        except NotTried as error:
+            late = self.end is not None and time.monotonic() >= self.end
+            (self.late if late else self.failed).append(fault.name)
+            print(f"{fault.name:36} NOT TRIED: {error}", flush=True)
+            return
+        seconds = time.perf_counter() - began
+        print(f"{fault.name:36} {noticed.name if noticed else 'SURVIVES':36} {seconds:5.0f} s", flush=True)
+        if noticed is None:
+            self.survivors.append(fault.name)
+        if noticed is not None or not self.only_likeliest:  # else other files may notice
+            self.keep(fault, noticed, files[: files.index(noticed) + 1] if noticed else files, seconds)
+
+    def keep(self, fault, noticed, asked, seconds):
+        asked = [file.name for file in asked]
+        result = {
+            "noticed": noticed.name if noticed else None, "seconds": round(seconds), "asked": asked, "commit": self.commit,
+            "date": datetime.now(UTC).date().isoformat(), "patch": patch_digest(fault),
+            "against": against(fault, self.by, asked),
+        }  # fmt: skip
+        with self.lock:
+            self.results[self.by][fault.name] = result
+            write(self.store, self.results)
+
+
+def merge(store, others):
+    """The results of other stores put into this one; of two for a fault the later."""
+    results = read(store)
+    for other in map(read, others):
+        for by in KINDS:
+            for name, result in other[by].items():
+                mine = results[by].get(name)
+                if mine is None or result["date"] >= mine["date"]:
+                    results[by][name] = result
+    write(store, results)
+
+
+def part(text):
+    """Shard 2 of 8, as a pair of numbers, from the text 2/8."""
+    try:
+        i, n = map(int, text.split("/"))
+    except ValueError:
+        i, n = 0, 0
+    if not 1 <= i <= n:
+        raise argparse.ArgumentTypeError(f"{text!r}: i/n with 1 ≤ i ≤ n was expected, for example 2/8")
+    return i, n
+
+
+def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", help="faults to try; all of them if none is named")
-    parser.add_argument("--by", choices=("notebooks", "tests"), default="notebooks")
+    parser.add_argument("--by", choices=KINDS, default="notebooks")
     parser.add_argument("--list", action="store_true", help="only list the faults, and see that each fits")
-    arguments = parser.parse_args()
-    known = {fault.name: fault for fault in FAULTS}
-    unknown = set(arguments.names) - set(known)
+    parser.add_argument("--summary", action="store_true", help="only say what the stored results come to")
+    parser.add_argument(
+        "--merge", nargs="+", type=Path, metavar="FILE", help="put the results of shards into the store"
+    )
+    parser.add_argument(
+        "--shard", type=part, default=(1, 1), metavar="i/n", help="every n-th fault, from the i-th on"
+    )
+    parser.add_argument(
+        "--changed", nargs="?", const="HEAD", metavar="REF", help="only what differs from REF touches"
+    )
+    parser.add_argument(
+        "--minutes", type=float, help=f"begin none later; {MINUTES} with --changed, else no end"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="leave out those whose stored result is current"
+    )
+    parser.add_argument(
+        "--store", type=Path, default=STORE, help="where results are kept (tools/faults.json)"
+    )
+    parser.add_argument(
+        "-n", type=int, default=1, help="faults tried at a time, one thread of TensorFlow each"
+    )
+    given = parser.parse_args()
+    unknown = set(given.names) - {fault.name for fault in FAULTS}
     if unknown:
-        parser.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(known)}")
-    chosen = [known[name] for name in arguments.names] or FAULTS
-    survivors = []
-    for fault in chosen:
-        if arguments.list:
-            with tempfile.TemporaryDirectory() as folder:
-                broken_copy(fault, Path(folder))
-            print(f"{fault.name:28} {fault.file}")
-            continue
-        began = time.perf_counter()
-        noticed = who_notices(fault, arguments.by)
-        print(f"{fault.name:28} {noticed or 'SURVIVES':32} {time.perf_counter() - began:5.0f} s", flush=True)
-        survivors += [] if noticed else [fault.name]
-    if not arguments.list:
-        print(f"{len(chosen) - len(survivors)} of {len(chosen)} faults noticed by the {arguments.by}")
-    return 1 if survivors else 0
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; python tools/mutate.py --list names them all")
+    return given
+
+
+def main():
+    given = arguments()
+    if given.merge:
+        merge(given.store, given.merge)
+    if given.summary or given.merge:
+        print(summary(read(given.store)))
+        return 0
+    i, n = given.shard
+    chosen = FAULTS if given.changed is None else changed_faults(given.changed, given.by)
+    chosen = [fault for fault in chosen if not given.names or fault.name in given.names][i - 1 :: n]
+    if given.list:
+        for fault in chosen:
+            compile(broken(fault), fault.file, "exec")
+            print(f"{fault.name:36} {fault.file:28} {', '.join(functions(fault))}")
+        return 0
+    minutes = given.minutes or (MINUTES if given.changed is not None else None)
+    run = Run(
+        given.by,
+        given.store,
+        None if minutes is None else time.monotonic() + 60 * minutes,
+        given.changed is not None,
+    )
+    if given.resume:
+        chosen = [fault for fault in chosen if not current(run.results, fault, given.by)]
+    with ThreadPoolExecutor(max(given.n, 1)) as pool:
+        list(pool.map(run, chosen))
+    tried = len(chosen) - len(run.failed) - len(run.late)
+    print(f"{tried - len(run.survivors)} of {tried} faults tried are noticed by the {given.by}")
+    for what, names in (
+        ("survive", run.survivors),
+        ("could not be tried", run.failed),
+        ("no time for", run.late),
+    ):
+        if names:
+            print(f"{what}: {', '.join(sorted(names))}")
+    return 2 if run.failed else 1 if run.survivors else 0
 
 
 if __name__ == "__main__":
