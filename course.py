@@ -372,7 +372,8 @@ def exercises():
 
 
 def lesson(name):
-    """The original of a lesson, from "3", "03", "03_gradient_attacks", or the file's name or path; "exercises/03" is its exercises."""
+    """The original of a lesson, from "3", "03", "03_gradient_attacks", or the file's name or path; of its exercises, from
+    "exercises/03"."""
     stem = Path(name).name
     stem = stem[: -len(".ipynb")] if stem.endswith(".ipynb") else stem
     for original in exercises() if Path(name).parent.name == "exercises" else lessons():
