@@ -500,8 +500,8 @@ def test(arguments):
         # processes of one thread gain, so that the cores are shared out among them.
         cores = os.cpu_count() or 1
         processes = min(4, cores)
-        names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-        threads = {name: os.environ.get(name, str(cores // processes)) for name in names}
+        name = "TF_NUM_INTRAOP_THREADS"
+        threads = {name: os.environ.get(name, str(cores // processes))}
         together = ["-n", str(processes), "--dist", "loadfile"]
         # of the exercises one, which shows that a stub stops nothing; .ci/full runs them all
         notebooks = [path.relative_to(ROOT) for path in [*lessons(), *exercises()[5:6]]]

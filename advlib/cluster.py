@@ -39,7 +39,8 @@ def local(workers=2, **options):
     check_number(workers, "workers", low=1, integer=True, example=2)
     import dask
 
-    one = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
+    # the last is 2, as a tf.py_function inside a model waits for the operation that it calls: one thread would wait for itself
+    one = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "2"}
     # before a worker starts, as TensorFlow reads them once
     with dask.config.set({"distributed.nanny.pre-spawn-environ": one | {"ADVLIB_PROGRESS": "0"}}):
         # TensorFlow's threads keep a worker from ending at once; that it is then killed is no news

@@ -8,7 +8,9 @@ from sphinx.util.inspect import stringify_signature
 
 import advlib
 
-LESSONS = {path.name[:2]: path.stem for path in (Path(__file__).parent / "notebooks").glob("[0-9]*.ipynb")}
+LESSONS = {
+    path.name[:2]: path.stem for path in (Path(__file__).parents[1] / "notebooks").glob("[0-9]*.ipynb")
+}
 SPECIAL = re.compile(r"(`[^`]+`|(?<![\w*])\*\w[^*\n]*\*(?![\w*])|arXiv \d{4}\.\d{4,5}|[Ll]essons? \d\d)")
 SECTIONS = re.compile(
     r"\n(?=Returns|Raises|Sources?:|Columns:)|(?<=[.;])\s(?=Everything else|Everything as|Arguments)"

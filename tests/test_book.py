@@ -307,7 +307,7 @@ SEEN = r"""(() => {
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", [pytest.param("phone", marks=pytest.mark.full), "desktop"])
 def test_every_page_in_a_browser(page, pages, address, name):
     """Equations typeset, images there and described, no sideways scrolling, a clean console, no other host."""
     size(page, name)

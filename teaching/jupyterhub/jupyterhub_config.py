@@ -29,7 +29,7 @@ c.Spawner.cpu_limit = 2
 c.Spawner.start_timeout = c.Spawner.http_timeout = 120  # seconds; a class starts all at once
 
 # TensorFlow takes all cores it sees, in each kernel of the class at the same time.
-c.Spawner.environment = {"TF_NUM_INTRAOP_THREADS": "2", "TF_NUM_INTEROP_THREADS": "1"}
+c.Spawner.environment = {"TF_NUM_INTRAOP_THREADS": "2", "TF_NUM_INTEROP_THREADS": "2"}
 
 c.Spawner.cmd = [sys.executable, str(Path(__file__).with_name("start.py"))]
 c.Spawner.notebook_dir = "~/advlib"
