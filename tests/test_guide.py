@@ -430,7 +430,7 @@ def test_message_of_a_proxy_that_does_not_answer(tmp_path):
         env |= {
             "HTTPS_PROXY": proxy,
             "https_proxy": proxy,
-            "PIP_INDEX_URL": "https://pypi.org/simple",
+            "PIP_INDEX_URL": "https://packages.invalid/simple",  # never asked: the proxy is
             "NO_PROXY": "",
         }
         said = shell(
