@@ -17,10 +17,13 @@ the fault and of what it was tried against: the patched file and the files that 
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +55,11 @@ ELSEWHERE = {
     "slides",
 }
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
+# Imported once, in the process that every trial is a fork of: half of a short trial's time. advlib is not among them.
+PRELOAD = [
+    *("tensorflow", "keras", "scipy.stats", "pandas", "skimage", "matplotlib.pyplot", "hypothesis", "pytest"),
+    *("tqdm", "typer", "rich", "jinja2"),
+]
 
 
 class NotTried(Exception):
@@ -83,8 +91,8 @@ def likeliest_first(fault, by, before=None):
     return list(dict.fromkeys([*first, *files]))
 
 
-def command(file, by):
-    """Runs one file against the `advlib` that Python finds first."""
+def words(file, by):
+    """pytest's arguments for one file."""
     options = ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
     if by == "notebooks":
         options = ["--nbval", str(file)]
@@ -93,7 +101,55 @@ def command(file, by):
         options += ["-m", "", str(ROOT / "tests" / f"{test}[{file.name[:2]}]")]
     else:
         options.append(str(file))
-    return [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *options]
+    return ["-x", "-q", "-p", "no:cacheprovider", *options]
+
+
+def forks():
+    """Where processes come from: forks of one that has imported `PRELOAD`, on Windows new ones."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+def trial(folder, arguments, output):
+    """A process of its own: pytest, with the advlib in `folder` before the sound one; ends with pytest's exit status."""
+    if hasattr(os, "setsid"):  # a group of its own, so that kernels end with it
+        os.setsid()
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.chdir(folder)  # in the repository, subprocesses of tests would find the sound one
+    os.environ.update(ONE_THREAD, PYTHONPATH=folder, ADVLIB_PROGRESS="0")
+    sys.path.insert(0, folder)
+    import pytest
+
+    status = int(pytest.main(arguments))
+    found = sys.modules.get("advlib")
+    if found is None or not Path(found.__file__).is_relative_to(folder):
+        print(f"advlib came from {found and found.__file__}: the broken one was expected")
+        status = 3
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def pytest_in(folder, arguments, seconds):
+    """(exit status, output) of pytest against the advlib in `folder`; TimeoutError after `seconds`."""
+    output = Path(folder, "output.txt")
+    process = forks().Process(target=trial, args=(str(folder), arguments, str(output)))
+    process.start()
+    process.join(seconds)
+    late = process.is_alive()
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    elif late:
+        process.kill()
+    process.join()
+    if late:
+        raise TimeoutError
+    return process.exitcode, output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
 
 
 def broken_copy(fault, folder):
@@ -112,29 +168,18 @@ def who_notices(fault, by, files, end=None):
     end: the value of time.monotonic() at which to give up."""
     with tempfile.TemporaryDirectory() as folder:
         broken_copy(fault, Path(folder))
-        environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": folder, "ADVLIB_PROGRESS": "0"}
         for file in files:
             left = LONGEST if end is None else min(LONGEST, end - time.monotonic())
             if left <= 0:
                 raise NotTried("no time was left")
             try:
-                # away from the repository: there, `advlib` would be the sound one
-                result = subprocess.run(
-                    command(file, by),
-                    cwd=folder,
-                    env=environment,
-                    capture_output=True,
-                    text=True,
-                    timeout=left,
-                )
-            except subprocess.TimeoutExpired:
+                status, said = pytest_in(folder, words(file, by), left)
+            except TimeoutError:
                 raise NotTried(f"{file.name} took longer than {left:.0f} s") from None
-            if result.returncode == 1:
+            if status == 1:
                 return file
-            if result.returncode not in (0, 5):  # 5: all its tests are left out
-                raise NotTried(
-                    f"pytest could not run {file.name}:\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
-                )
+            if status not in (0, 5):  # 5: all its tests are left out
+                raise NotTried(f"pytest could not run {file.name}:\n{said[-3000:]}")
     return None
 
 
@@ -187,10 +232,10 @@ def _names(fault, by):
     return {file.name for file in likeliest_first(fault, by)}
 
 
-def git(*words):
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+def git(*arguments):
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"git {' '.join(words)}: {done.stderr.strip()}")
+        raise SystemExit(f"git {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
@@ -343,6 +388,7 @@ def arguments():
 
 def main():
     given = arguments()
+    os.environ.update(ONE_THREAD)  # before PRELOAD is imported
     if given.merge:
         merge(given.store, given.merge)
     if given.summary or given.merge:
