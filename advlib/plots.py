@@ -386,6 +386,7 @@ def confusion(y, predicted, *, classes=None, title=None):
         f"(band: 95 % interval, {100 * low:.2f} to {100 * high:.2f} %)"
     )
     _in_percent(beside.xaxis)
+    beside.locator_params(axis="x", nbins=5)
     beside.grid(True, axis="x")
 
 

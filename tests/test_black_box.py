@@ -128,3 +128,8 @@ def test_a_fresh_keras_model_can_be_asked_first():
     x = np.full((3, 8, 8, 1), 0.5, np.float32)
     box = BlackBox(models.linear(shape=(8, 8, 1), classes=3))
     assert box(x).shape == (3, 3) and box.queries == 3
+
+
+def test_other_numbers_than_float32_are_named(small_net):
+    with pytest.raises(TypeError, match="the images are float64: float32 was expected"):
+        BlackBox(small_net)(np.full((2, 28, 28, 1), 0.5))

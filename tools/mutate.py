@@ -11,6 +11,10 @@ first, until one fails. A fault that nobody notices survives, and the exit statu
     python tools/mutate.py --merge part1.json part2.json
     python tools/mutate.py --changed main               # what a change since `main` touches, for ten minutes
     python tools/mutate.py --summary
+    python tools/mutate.py --general losses.py --sample 60   # not the catalogue: mutants by Cosmic Ray, at random
+
+Mutants are tried by the tests alone, those that the catalogue names for their file, and kept in tools/mutants.json; Cosmic Ray is
+in no lock of a learner: python -m pip install --require-hashes -r tools/requirements.txt.
 
 Results are kept in tools/faults.json: by whom → fault → noticed (a file, or null), seconds, date, commit, and two digests, of
 the fault and of what it was tried against: the patched file and the files that were asked.
@@ -22,6 +26,8 @@ import hashlib
 import json
 import multiprocessing
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -33,10 +39,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-from faults import FAULTS, PACKAGE, broken, functions, public
+from faults import FAULTS, PACKAGE, Fault, broken, functions, public, text_of
 
 ROOT = PACKAGE.parent
 STORE = ROOT / "tools" / "faults.json"
+MUTANTS = ROOT / "tools" / "mutants.json"
+# Cosmic Ray's operators without those that nearly always end in an error, as bit operations on floats do: they flatter a score.
+OPERATORS = re.compile(
+    r"core/(NumberReplacer|AddNot|ZeroIterationForLoop|Replace(True|False)With\w+|Replace(And|Or)With\w+|ReplaceBreak\w+"
+    r"|ReplaceContinue\w+|RemoveDecorator|ReplaceUnaryOperator_Delete_(USub|Not)|ReplaceComparisonOperator_\w+_(Lt|LtE|Gt|GtE|Eq|NotEq)"
+    r"|ReplaceBinaryOperator_(Add|Sub|Mul|Div)_(Add|Sub|Mul|Div))"
+)
 KINDS = ("notebooks", "tests", "exercises")
 MINUTES = 10  # of a run with --changed
 LONGEST = 1800  # seconds for one file: a fault may make a loop endless
@@ -64,6 +77,46 @@ PRELOAD = [
 
 class NotTried(Exception):
     """Neither noticed nor survived: pytest could not run, or there was no time."""
+
+
+# --- faults that nobody thought of
+
+
+def mutants(file, n, seed=0):
+    """n faults of one file of advlib (all, if there are fewer), by Cosmic Ray, drawn at random; each replaces the whole file."""
+    import parso
+    from cosmic_ray.ast import ast_nodes
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    text, tests = (
+        text_of(file),
+        {name: None for fault in FAULTS if fault.file == file for name in fault.tests},
+    )
+    if not tests:
+        raise SystemExit(
+            f"--general {file}: a file with faults in the catalogue was expected, as losses.py or attacks/pgd.py"
+        )
+    places = []
+    for name in sorted(filter(OPERATORS.fullmatch, operator_names())):
+        operator = get_operator(name)()
+        count = sum(len(list(operator.mutation_positions(node))) for node in ast_nodes(parso.parse(text)))
+        places += [(name, k) for k in range(count)]
+    chosen = random.Random(seed).sample(places, min(n, len(places)))
+    made = []
+    for name, k in chosen:
+        new = mutate_code(text, get_operator(name)(), k)
+        made.append(Fault(f"{file} {name.removeprefix('core/')} {k}", file, text, new, (), tuple(tests)))
+    return made
+
+
+def changed_line(fault):
+    """The line that a mutant changes, as it becomes: `12: x < y  →  x <= y`."""
+    pairs = zip(fault.old.splitlines(), fault.new.splitlines(), strict=False)
+    for n, (old, new) in enumerate(pairs, 1):
+        if old != new:
+            return f"{n}: {old.strip()}  →  {new.strip()}"
+    return "the end of the file"
 
 
 # --- what may notice a fault
@@ -220,16 +273,13 @@ def known(results, fault, by):
     return found if found and found["patch"] == patch_digest(fault) else None
 
 
-def current(results, fault, by):
-    """Whether the stored result was found against what is there now; a survivor's, against every file there is."""
+def current(results, fault, by, files=None):
+    """Whether the stored result was found against what is there now; a survivor's, against all `files` (every file)."""
     found = known(results, fault, by)
-    if not found or (found["noticed"] is None and set(found["asked"]) != _names(fault, by)):
+    names = {file.name for file in files or likeliest_first(fault, by)}
+    if not found or (found["noticed"] is None and set(found["asked"]) != names):
         return False
     return found["against"] == against(fault, by, found["asked"])
-
-
-def _names(fault, by):
-    return {file.name for file in likeliest_first(fault, by)}
 
 
 def git(*arguments):
@@ -284,8 +334,14 @@ def changed_faults(ref, by):
 class Run:
     """Tries faults, several at a time, and stores each result as it comes."""
 
-    def __init__(self, by, store, end=None, only_likeliest=False):
-        self.by, self.store, self.end, self.only_likeliest = by, store, end, only_likeliest
+    def __init__(self, by, store, end=None, only_likeliest=False, general=False):
+        self.by, self.store, self.end, self.only_likeliest, self.general = (
+            by,
+            store,
+            end,
+            only_likeliest,
+            general,
+        )
         self.results, self.lock = read(store), threading.Lock()
         self.commit = git("describe", "--always", "--dirty")
         self.survivors, self.failed, self.late = [], [], []
@@ -310,9 +366,11 @@ class Run:
             return
         seconds = time.perf_counter() - began
         print(f"{fault.name:36} {noticed.name if noticed else 'SURVIVES':36} {seconds:5.0f} s", flush=True)
+        if self.general and noticed is None:
+            print(f"    {changed_line(fault)}", flush=True)
         if noticed is None:
             self.survivors.append(fault.name)
-        if noticed is not None or not self.only_likeliest:  # else other files may notice
+        if noticed is not None or self.general or not self.only_likeliest:  # else other files may notice
             self.keep(fault, noticed, files[: files.index(noticed) + 1] if noticed else files, seconds)
 
     def keep(self, fault, noticed, asked, seconds):
@@ -322,6 +380,8 @@ class Run:
             "date": datetime.now(UTC).date().isoformat(), "patch": patch_digest(fault),
             "against": against(fault, self.by, asked),
         }  # fmt: skip
+        if self.general:
+            result["line"] = changed_line(fault)
         with self.lock:
             self.results[self.by][fault.name] = result
             write(self.store, self.results)
@@ -374,12 +434,17 @@ def arguments():
         "--resume", action="store_true", help="leave out those whose stored result is current"
     )
     parser.add_argument(
-        "--store", type=Path, default=STORE, help="where results are kept (tools/faults.json)"
+        "--store", type=Path, help="where results are kept (tools/faults.json, tools/mutants.json)"
     )
     parser.add_argument(
         "-n", type=int, default=1, help="faults tried at a time, one thread of TensorFlow each"
     )
+    parser.add_argument("--general", nargs="+", metavar="FILE", help="mutants of these files of advlib")
+    parser.add_argument("--sample", type=int, default=60, help="so many of each file (60)")
     given = parser.parse_args()
+    if given.general:
+        given.by = "tests"
+    given.store = given.store or (MUTANTS if given.general else STORE)
     unknown = set(given.names) - {fault.name for fault in FAULTS}
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; python tools/mutate.py --list names them all")
@@ -396,6 +461,8 @@ def main():
         return 0
     i, n = given.shard
     chosen = FAULTS if given.changed is None else changed_faults(given.changed, given.by)
+    if given.general:
+        chosen = [mutant for file in given.general for mutant in mutants(file, given.sample)]
     chosen = [fault for fault in chosen if not given.names or fault.name in given.names][i - 1 :: n]
     if given.list:
         for fault in chosen:
@@ -403,14 +470,15 @@ def main():
             print(f"{fault.name:36} {fault.file:28} {', '.join(functions(fault))}")
         return 0
     minutes = given.minutes or (MINUTES if given.changed is not None else None)
-    run = Run(
-        given.by,
-        given.store,
-        None if minutes is None else time.monotonic() + 60 * minutes,
-        given.changed is not None,
-    )
+    end = None if minutes is None else time.monotonic() + 60 * minutes
+    only_likeliest = given.changed is not None or bool(given.general)
+    run = Run(given.by, given.store, end, only_likeliest, bool(given.general))
     if given.resume:
-        chosen = [fault for fault in chosen if not current(run.results, fault, given.by)]
+        chosen = [
+            fault
+            for fault in chosen
+            if not current(run.results, fault, given.by, run.files(fault) if given.general else None)
+        ]
     with ThreadPoolExecutor(max(given.n, 1)) as pool:
         list(pool.map(run, chosen))
     tried = len(chosen) - len(run.failed) - len(run.late)

@@ -35,7 +35,10 @@ class BlackBox:
         self.model, self.labels, self.queries = model, bool(labels), 0
 
     def __call__(self, x):
-        """Logits (N, K) of images (N, H, W, C), NumPy or tensor; a gradient through them raises NoGradientError."""
+        """Logits (N, K) of float32 images (N, H, W, C), NumPy or tensor; a gradient through them raises NoGradientError.
+
+        Raises TypeError for images of another dtype.
+        """
         from advlib.attacks._loop import Oracle
 
         if tf.is_tensor(x) and not hasattr(x, "numpy"):
@@ -43,6 +46,8 @@ class BlackBox:
                                   "call it eagerly, for example box(x_test[:5])")  # fmt: skip
 
         x = tf.convert_to_tensor(x)
+        if x.dtype != tf.float32:
+            raise TypeError(f"the images are {x.dtype.name}: float32 was expected, for example x.astype(np.float32)")
         z = tf.constant(
             Oracle(self).logits(x.numpy())
         )  # asked outside `answer`, in which TensorFlow looks for variables
