@@ -13,6 +13,7 @@ shows all three.
 """
 
 import ast
+import contextlib
 import linecache
 import math
 import numbers
@@ -34,7 +35,8 @@ def check(claim, condition, *, expected=None, got=None, tolerance=None, cause=No
     claim: what must be true, as one line of text without measured values.
     condition: one bool (Python's, NumPy's, or an array or tensor without dimensions).
     expected, got, tolerance, cause: lines for the message of a failure. Left out, `expected` is the
-    condition's source and `got` the values of the names in it. `cause` says what is most likely wrong.
+    condition's source and `got` the values of the sides of its comparisons and of the names in it. `cause` says
+    what is most likely wrong.
 
     Raises CheckFailed (an AssertionError) for a false condition, TypeError for a condition that is no single
     bool or a claim that is no text, ValueError for an empty claim or one of several lines.
@@ -155,7 +157,8 @@ def _one_bool(claim, condition):
 def _condition_and_values(frame):
     """The source of the condition in the caller's `check(...)`, and the values of the names it uses.
 
-    Only names are looked up, nothing is computed again: a condition may be expensive, or draw random numbers.
+    Names are looked up, and of the rest only what `_quick` allows is computed again: a condition may be expensive,
+    or draw random numbers.
     """
     line, last_line, start, stop = list(frame.f_code.co_positions())[frame.f_lasti // 2]
     if None in (line, last_line, start, stop):
@@ -169,7 +172,7 @@ def _condition_and_values(frame):
         condition = call.args[1] if len(call.args) > 1 else named["condition"]
     except (SyntaxError, UnicodeDecodeError, AttributeError, KeyError):  # no source, as in exec of a string
         return None, None
-    values = {}
+    values = _sides(condition, frame)
     for node in ast.walk(condition):
         if isinstance(node, ast.Name) and node.id not in values:
             value = frame.f_locals.get(node.id, frame.f_globals.get(node.id))
@@ -178,12 +181,81 @@ def _condition_and_values(frame):
     return ast.unparse(condition), ", ".join(values.values()) or None
 
 
+_BUILTIN = {"abs", "bool", "float", "int", "len", "max", "min", "round", "sum"}
+_METHODS = {
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "astype",
+    "item",
+    "max",
+    "mean",
+    "min",
+    "ravel",
+    "reshape",
+    "std",
+    "sum",
+}
+_PARTS = (
+    ast.Name, ast.Constant, ast.Attribute, ast.Subscript, ast.Slice, ast.Tuple, ast.List, ast.UnaryOp, ast.BinOp, ast.BoolOp,
+    ast.Compare, ast.Call, ast.keyword, ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
+)  # fmt: skip
+
+
+def _sides(condition, frame):
+    """source -> "source = value" of what is compared, or asked whether all or any of it is true, and is no mere name."""
+
+    def again(expression):
+        return eval(compile(ast.Expression(expression), "<check>", "eval"), frame.f_globals, frame.f_locals)
+
+    found, left = {}, [condition]
+    while left:
+        node = left.pop(0)
+        if isinstance(
+            node,
+            ast.comprehension | ast.GeneratorExp | ast.ListComp | ast.SetComp | ast.DictComp | ast.Lambda,
+        ):
+            continue  # its own names are gone
+        left += ast.iter_child_nodes(node)
+        sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        with contextlib.suppress(Exception):  # what cannot be computed again is not shown
+            if called.endswith((".all", ".any")) and not node.args:
+                sides = [node.func.value]
+            if called in ("np.allclose", "np.array_equal") and _quick(node, frame):
+                one, other = (np.asarray(again(argument), dtype=float) for argument in node.args[:2])
+                found[called] = f"largest difference = {np.abs(one - other).max():.3g}"
+            for side in sides:
+                if not isinstance(side, ast.Name | ast.Constant) and _quick(side, frame):
+                    found[ast.unparse(side)] = f"{ast.unparse(side)} = {_summary(again(side))}"
+    return found
+
+
+def _quick(side, frame):
+    """Whether an expression is arithmetic, indexing and NumPy alone, without random numbers."""
+    for node in ast.walk(side):
+        if not isinstance(node, _PARTS):
+            return False
+        if isinstance(node, ast.Call):
+            source = ast.unparse(node.func)
+            root = frame.f_locals.get(source.partition(".")[0], frame.f_globals.get(source.partition(".")[0]))
+            by_numpy = root is np and ".random" not in source
+            by_name = source in _BUILTIN and root is None
+            method = isinstance(node.func, ast.Attribute) and not isinstance(root, types.ModuleType)
+            if not (by_numpy or by_name or (method and node.func.attr in _METHODS)):
+                return False
+    return True
+
+
 def _summary(value):
     """A value in one line: arrays as shape, dtype and range."""
     shape = getattr(value, "shape", None)
     if shape is not None and not isinstance(value, type) and len(shape):
         array = np.asarray(value)
         kind = f"array {array.shape} {array.dtype}"
+        if array.dtype == bool:
+            return f"{kind}, {array.sum()} of {array.size} true"
         try:
             return f"{kind}, {array.min()} to {array.max()}"
         except (TypeError, ValueError):  # nothing to order, or nothing there

@@ -9,13 +9,18 @@ As a pytest plugin over nbval, there wherever advlib is installed, and idle with
   3 points or 3 %. All other text is compared letter for letter, except that in a text with `≈` a run of
   spaces counts as one (a table's columns follow the width of its numbers). Images are not compared.
 - After a cell that raised, ran out of time or killed the kernel, the notebook's later cells are skipped;
-  after one whose output differs they go on.
+  after one whose output differs they go on. Each failure says lesson, claim, expected, got, tolerance, the
+  likely cause, and the command that repeats it.
+- A table at the end has seconds and peak memory of each notebook; more than 2 GB fails the cell that takes it.
 - Kernels run this interpreter, without progress bars and without the user's IPython and Matplotlib settings.
 
 As a command, with notebooks, folders, or the first letters of lessons in `notebooks/`:
 
     python -m advlib.nbplugin render [03 ...]   run in a fresh kernel each, and store in normal form
     python -m advlib.nbplugin check [03 ...]    is the stored form normal, are the rules kept?
+
+`render` notes in the notebook's metadata which code it ran, as a digest per code cell, and with which versions
+of packages, so that a stored output older than its code is found even where only a figure would differ.
 
 Nothing here imports TensorFlow. `advlib.check` writes the numbers and claims; lesson 00 shows them.
 """
@@ -28,12 +33,16 @@ import hashlib
 import json
 import os
 import re
+import shlex
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from decimal import Decimal
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,7 +57,7 @@ LARGEST_TOLERANCE = 5
 
 
 class Difference(NamedTuple):
-    line: str
+    claim: str  # the line it stands in, or what must be true
     expected: str
     got: str
     tolerance: str
@@ -124,6 +133,7 @@ def tolerance(cell):
 _PROGRAM = "python -m advlib.nbplugin"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _SHOWN = 6  # differences of one cell listed in its report
+LARGEST_PEAK = 2000  # MB of a kernel, as the laptop that runs it has four times as much and a browser open
 
 
 @contextlib.contextmanager
@@ -156,6 +166,8 @@ def pytest_configure(config):
         config.option.dist = "loadfile"  # xdist's default scatters a notebook's cells over workers
     cleanup.callback(setattr, nbval, "RunningKernel", nbval.RunningKernel)
     nbval.RunningKernel = type("Kernel", (_Kernel, nbval.RunningKernel), {})
+    if not hasattr(config, "workerinput"):  # an xdist worker prints nothing; its reports come here
+        config.pluginmanager.register(_Table(), "advlib.nbplugin.table")
 
 
 def pytest_itemcollected(item):
@@ -185,15 +197,73 @@ class _Kernel:
                 return super().get_message(stream, timeout=max(min(1.0, end - time.monotonic()), 0))
             except Empty:
                 if not self.is_alive():
-                    raise _KernelDied("the kernel died: out of memory, or a crash in native code") from None
+                    raise _KernelDied(self.end()) from None
                 if time.monotonic() >= end:
                     raise
+
+    def end(self):
+        """How its process ended."""
+        process = getattr(getattr(self, "km", None) and self.km.provisioner, "process", None)
+        status = process.poll() if process else None
+        if status is None:
+            return "the kernel is gone"
+        try:
+            return f"the kernel ended by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"the kernel ended with status {status}"
+
+    def peak(self):
+        """The most memory its process ever held, in MB; None where the system does not say, or it is gone."""
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            pid = self.km.provisioner.pid
+            if os.name == "nt":
+                import psutil  # a kernel needs it, so it is there
+
+                with contextlib.suppress(psutil.Error):
+                    return psutil.Process(pid).memory_info().peak_wset / 1e6
+            status = Path(f"/proc/{pid}/status").read_text()
+            return int(re.search(r"VmHWM:\s*(\d+)", status)[1]) * 1024 / 1e6
+        return None
+
+
+class _Table:
+    """Seconds and peak memory of each notebook, at the end of a run."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def pytest_runtest_logreport(self, report):
+        notebook, is_cell, _ = report.nodeid.partition(".ipynb::")
+        if not is_cell:
+            return
+        row = self.rows.setdefault(f"{notebook}.ipynb", {"start": 0, "first": 0, "rest": 0, "peak": 0})
+        about = dict(report.user_properties)
+        part = {"setup": "start", "call": about.get("part")}.get(report.when)  # a kernel starts in set-up
+        if part:
+            row[part] += report.duration
+        row["peak"] = max(row["peak"], about.get("peak_mb") or 0)
+
+    def pytest_terminal_summary(self, terminalreporter):
+        if not self.rows:
+            return
+        width = max(map(len, self.rows))
+        terminalreporter.section("notebooks: seconds, and the kernel's peak memory")
+        terminalreporter.line(f"{'':{width}}  start  first cell   rest  total     peak")
+        for name, row in sorted(self.rows.items()):
+            start, first, rest, peak = row.values()
+            peak = f"{peak:5.0f} MB" if peak else "       –"
+            line = f"{name:{width}}  {start:5.1f}  {first:10.1f}  {rest:5.1f}  {start + first + rest:5.1f}  {peak}"
+            terminalreporter.line(line, red=row["peak"] > LARGEST_PEAK)
+        terminalreporter.line(
+            "start: until the kernel answers; first cell: imports, and what is loaded beside them"
+        )
 
 
 class _Cell:
     """nbval's cell, with the `≈` comparison, messages that say what to do, and no cascade after an error."""
 
     found = ()
+    died = large = None
 
     def setup(self):
         import pytest
@@ -201,20 +271,30 @@ class _Cell:
         broken = getattr(self.parent, "broken", None)
         if broken:
             pytest.skip(f"not run: {broken} failed")
+        self.output_timeout = 30  # nbval's 5 s are too few for a busy machine to say where it was interrupted
 
     def runtest(self):
         try:
             compared = self.options["check"] and not self.options["skip"] and self.cell.source.strip()
             if compared and self.cell.execution_count is None:
                 self.raise_cell_error("it was never run: no output is stored to compare with")
+            if not self.parent.kernel.is_alive():  # it died after the cell before had ended
+                raise _KernelDied(self.parent.kernel.end())
             super().runtest()
         except _KernelDied as error:
-            self.parent.broken = self._name()
-            self.raise_cell_error(str(error))
+            self.parent.broken, self.died = self._name(), str(error)
+            self.raise_cell_error(self.died)
         except Exception:
             if not self.found:
                 self.parent.broken = self._name()
             raise
+        finally:
+            peak = self.parent.kernel.peak()
+            part = "first" if self.cell_num <= _first_import(self.parent.nb) else "rest"
+            self.user_properties += [("part", part), ("peak_mb", peak and round(peak))]
+        if peak and peak > LARGEST_PEAK and not getattr(self.parent, "large", False):
+            self.parent.large, self.large = True, peak
+            self.raise_cell_error("the kernel holds too much memory")
 
     def compare_outputs(self, test, ref, skip_compare=None):
         self.comparison_traceback = []
@@ -248,22 +328,143 @@ class _Cell:
 
         if not isinstance(excinfo.value, NbCellError):
             return super().repr_failure(excinfo)
-        notebook = self.nodeid.partition("::")[0]
-        title = f"{notebook}, {self._name()}: "
-        errors = [out for out in self.test_outputs or [] if out["output_type"] == "error"]
-        if self.found:
-            lines = [title + "the output differs from the stored one", *_explained(self.found)]
-        elif errors and not self.parent.timed_out:
-            lines = [title + f"{out['ename']}: {out['evalue']}" for out in errors]
-            if errors[0]["ename"] != "CheckFailed" and excinfo.value.inner_traceback:
-                lines += ["", _plain(excinfo.value.inner_traceback)]
-        else:
-            lines = [title + str(excinfo.value)]
-        lines += ["", "the cell:", *(f"    {line}" for line in self.cell.source.splitlines()), ""]
-        lines += [f'repeat:               python -m pytest --nbval "{notebook}"']
+        trace = _plain(excinfo.value.inner_traceback or "")
+        title, failures, cause = self._explained(str(excinfo.value), trace)
+        lines = [f"{self.nodeid.partition('::')[0]}, {self._name()}: {title}", ""]
+        lines += [_row("lesson", self._place())]
+        for failure in failures[:_SHOWN]:
+            lines += [_row(name, text) for name, text in failure._asdict().items()]
+            lines += [""] if len(failures) > 1 else []
+        if len(failures) > _SHOWN:
+            lines += [f"  and {len(failures) - _SHOWN} more differences", ""]
+        lines += [_row("likely cause", cause), _row("repeat", self._typed("pytest", "--nbval"))]
         if self.found or self.cell.execution_count is None:
-            lines += [f'if the new is right:  {_PROGRAM} render "{notebook}"']
+            lines += [_row("if it is right", self._typed("advlib.nbplugin", "render"))]
+        lines += ["", "the cell:", *(f"    {line}" for line in self.cell.source.splitlines())]
+        if trace and not self.found and self._error()["ename"] != "CheckFailed":
+            lines += ["", trace]
         return "\n".join(lines)
+
+    def _error(self):
+        """The error that the cell raised, as the kernel told it."""
+        errors = [out for out in self.test_outputs or [] if out["output_type"] == "error"]
+        return errors[0] if errors else {"ename": "", "evalue": ""}
+
+    def _explained(self, message, trace):
+        """What is wrong in a few words, a Difference for each claim that does not hold, and the likely cause."""
+        limit = f"{self.config.option.nbval_cell_timeout:g} s"
+        most = f"{LARGEST_PEAK:,} MB"
+        if self.died:
+            failure = Difference("the kernel outlives the cell", "an answer from it", self.died, "none")
+            cause = "no memory was left (SIGKILL), native code crashed (SIGSEGV, SIGABRT), or the cell ends Python"
+            return "the kernel died", [failure], cause
+        if self.large:
+            got = f"{self.large:,.0f} MB"
+            failure = Difference(f"the notebook needs at most {most}", f"at most {most}", got, "none")
+            cause = "too many images at once in this cell; or TensorFlow built for GPUs, which is larger by itself"
+            return "the kernel holds too much memory", [failure], cause
+        if self.found:
+            cause = _cause(self.parent.nb, self.cell_num + 1, _advice(self.found[0]))
+            return "the output differs from the stored one", list(map(_shortened, self.found)), cause
+        if self.parent.timed_out:
+            failure = Difference(f"the cell ends within {limit}", f"an end within {limit}", message, "none")
+            where = _where(trace, "it was in")
+            cause = "a loop without an end, or a machine much slower or busier than the cell was written for"
+            return "it ran out of time", [failure], f"{where}; {cause}" if where else cause
+        if self._error()["ename"]:
+            return self._explained_error(trace)
+        failure = Difference("the output is that of the stored run", "a stored run", message, "none")
+        return message, [failure], "the cell is new, or its output was cleared: render the notebook"
+
+    def _explained_error(self, trace):
+        name, said = self._error()["ename"], self._error()["evalue"]
+        cause = _cause(self.parent.nb, self.cell_num + 1)
+        if name == "CheckFailed":
+            claim, _, rest = said.partition("\n")
+            told = dict(re.findall(r"^  (\S.*?) {2,}(.*)$", rest, re.M))
+            expected, got = told.get("expected", "true"), told.get("got", "false")
+            number = told.get("tolerance", "none: a claim is true or false")
+            failure = Difference(claim.removeprefix("not true: "), expected, got, number)
+            cause = f"{told['likely cause']}; {cause}" if "likely cause" in told else cause
+            return "a claim is not true", [failure], cause
+        failure = Difference(
+            "the cell runs to its end", "no exception", f"{name}: {said}".rstrip(": "), "none"
+        )
+        where = _where(trace, "raised in") or "raised by the cell's own code"
+        return "it raised an exception", [failure], f"{where}; {cause}"
+
+    def _place(self):
+        """The notebook's title and the section in which the cell stands."""
+        title = section = ""
+        for cell in self.parent.nb.cells:
+            if cell is self.cell:
+                break
+            text = re.sub(r"```.*?```", "", cell.source, flags=re.S) if cell.cell_type == "markdown" else ""
+            for level, heading in re.findall(r"^(##?) +(.+)$", text, re.M):
+                title, section = (heading, "") if level == "#" else (title, heading)
+        title = title or Path(self.nodeid.partition("::")[0]).stem
+        return f"{title}, section “{section}”" if section else title
+
+    def _typed(self, module, *words):
+        """The command that runs a module on this notebook, to be pasted where pytest was typed."""
+        here = self.config.invocation_params.dir
+        path, python = (
+            str(path.relative_to(here) if path.is_relative_to(here) else path)
+            for path in (self.path, Path(sys.executable))
+        )
+        if shutil.which("python") == sys.executable:
+            python = "python"
+        command = [python, "-m", module, *words, path]
+        return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
+
+
+def _row(name, text):
+    first, *rest = text.splitlines() or [""]
+    return "\n".join([f"  {name:<14}  {first}", *(" " * 18 + line for line in rest)])
+
+
+def _first_import(nb):
+    """The number, from 0, of the first code cell that imports advlib; 0 where none does."""
+    found = (
+        n - 1 for n, cell in _code(nb) if re.search(r"^\s*(import|from)\s+advlib\b", cell["source"], re.M)
+    )
+    return next(found, 0)
+
+
+def _where(trace, words):
+    """The innermost line of advlib in a traceback, of IPython's or of Python's kind; nothing where it has none."""
+    frame = r"File \"?[^\"\n]*[/\\]advlib[/\\]([^\"\n:]+)\"?(?::|, line )(\d+)(?:, in ([\w.<>]+))?"
+    found = re.findall(frame, trace)
+    if not found:
+        return ""
+    file, line, function = found[-1]
+    file = file.replace("\\", "/")
+    return f"{words} advlib/{file}, line {line}{f', {function}' if function else ''}"
+
+
+def _advice(difference):
+    if difference.tolerance.startswith("none"):
+        return "a measured number printed bare needs approx(...)"
+    return "a number that varies by nature needs a tag tol=… and its reason"
+
+
+def _cause(nb, number, advice=""):
+    """What a result that is not the stored one is most likely due to, from what `render` noted."""
+    record, code = _record(nb["metadata"]), [cell for _, cell in _code(nb)][:number]
+    then, now = record.get("versions", {}), _versions()
+    pairs = enumerate(zip(code, record.get("rendered", []), strict=False), 1)
+    edited = [n for n, (cell, stored) in pairs if _digest(cell) != stored]
+    changed = {name: f"{name} {now.get(name, 'missing')} (then {then[name]})" for name in then}
+    changed = [text for name, text in changed.items() if then[name] != now.get(name)]
+    if not record:
+        cause = "cells, advlib or a package under it were changed; no record of a rendering says which"
+    elif edited:
+        cause = f"cell [{edited[0]}] was edited, or has moved, since the notebook was rendered"
+    elif changed:
+        cause = f"another version than when the notebook was rendered: {', '.join(changed)}"
+    else:
+        cause = "advlib was changed, or the machine is another kind: cells and packages are those of the rendering"
+    return "; ".join(filter(None, [cause, advice]))
 
 
 def _texts(outputs):
@@ -284,27 +485,15 @@ def _texts(outputs):
     return kinds
 
 
-def _explained(found):
-    lines = []
-    for line, expected, got, words in found[:_SHOWN]:
-        lines += [""]
-        if line != expected:
-            lines += [f"  line          {line if len(line) <= 200 else line[:197] + '...'}"]
-        expected, got = _around_the_difference(expected, got)
-        lines += [f"  expected      {expected}", f"  got           {got}", f"  tolerance     {words}"]
-        if words.startswith("none"):
-            cause = "the result changed; or a measured number is printed bare, where approx(...) belongs"
-        else:
-            cause = "the result changed; if it varies by nature, give the cell a tag tol=… and its reason"
-        lines += [f"  likely cause  {cause}"]
-    if len(found) > _SHOWN:
-        lines += ["", f"  and {len(found) - _SHOWN} more differences"]
-    return lines
-
-
 def _plain(text):
     """A traceback without terminal colours."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+
+
+def _shortened(difference):
+    claim, expected, got, tolerance = difference
+    claim = claim if len(claim) <= 200 else f"{claim[:197]}..."
+    return Difference(claim, *_around_the_difference(expected, got), tolerance)
 
 
 def _around_the_difference(expected, got, width=200):
@@ -324,6 +513,9 @@ _NOTEBOOK_METADATA = {
 }
 _CELL_METADATA = ("alt", "nbgrader", "slideshow", "tags")
 _OUTPUT_METADATA = ("alt", "height", "width")  # of an image
+_LOCKS = ("deletable", "editable")  # JupyterLab's; only False says something
+# what stored values depend on besides the cells and advlib
+_PACKAGES = ("keras", "numpy", "pandas", "scikit-image", "scipy", "tensorflow")
 
 
 def read(text):
@@ -353,19 +545,20 @@ def normalised(text):
     """The text of an .ipynb file in normal form: what is stored, whatever editor saved it.
 
     Fixed kernelspec, language_info reduced to the name, counts 1..n, streams merged, cell metadata reduced to
-    tags, nbgrader, slideshow and alt text, no empty cells, no widget state, an id for every cell. Cells never
-    run stay so. Applied twice it changes nothing.
+    tags, nbgrader, slideshow, alt text and locks, no empty cells, no widget state, an id for every cell. Cells
+    never run stay so, and so does what `render` noted of the code it ran. Applied twice it changes nothing.
 
     Raises ValueError for a text that is no notebook.
     """
     import nbformat
 
-    cells, count = [], 0
-    for cell in read(text).cells:
+    given, cells, count = read(text), [], 0
+    for cell in given.cells:
         if not cell.source.strip():
             continue
         kept = {"cell_type": cell.cell_type, "id": cell.id, "source": cell.source.replace("\r\n", "\n")}
         kept["metadata"] = {key: cell.metadata[key] for key in _CELL_METADATA if _says_something(cell, key)}
+        kept["metadata"] |= {key: False for key in _LOCKS if cell.metadata.get(key) is False}
         if cell.get("attachments"):
             kept["attachments"] = cell.attachments
         if cell.cell_type == "code":
@@ -373,8 +566,45 @@ def normalised(text):
             kept["execution_count"] = None if cell.execution_count is None else count
             kept["outputs"] = _outputs(cell.outputs, kept["execution_count"])
         cells.append(kept)
-    nb = {"cells": cells, "metadata": _NOTEBOOK_METADATA, "nbformat": 4, "nbformat_minor": 5}
+    record = _record(given.metadata)
+    about = _NOTEBOOK_METADATA | ({RECORD: record} if record else {})
+    nb = {"cells": cells, "metadata": about, "nbformat": 4, "nbformat_minor": 5}
     return nbformat.writes(nbformat.from_dict(nb)) + "\n"
+
+
+RECORD = "advlib"  # in a notebook's metadata: what `render` notes
+
+
+def rendered(nb):
+    """What `render` notes of a notebook: a digest of each code cell, and the versions of packages."""
+    return {"rendered": [_digest(cell) for _, cell in _code(nb)], "versions": _versions()}
+
+
+def _digest(cell):
+    source = cell["source"].replace("\r\n", "\n")
+    return hashlib.sha256(source.encode(errors="surrogatepass")).hexdigest()[:8]
+
+
+@functools.cache
+def _versions():
+    found = {}
+    for name in _PACKAGES:
+        for distribution in (name, f"{name}-cpu"):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                found.setdefault(name, metadata.version(distribution))
+    return found
+
+
+def _record(about):
+    """The record in a notebook's metadata, {} where there is none that `render` could have made."""
+    given = about.get(RECORD)
+    if not isinstance(given, dict) or set(given) != {"rendered", "versions"}:
+        return {}
+    digests, versions = given["rendered"], given["versions"]
+    if not isinstance(digests, list) or not isinstance(versions, dict):
+        return {}
+    texts = all(isinstance(text, str) for text in [*digests, *versions.values()])
+    return {"rendered": list(digests), "versions": dict(versions)} if texts else {}
 
 
 def _says_something(cell, key):
@@ -470,6 +700,25 @@ def _rule_run(nb):
     for n, cell in _code(nb):
         if cell["execution_count"] != n:
             yield n, f"execution count {cell['execution_count']}, where {n} was expected: render the notebook"
+
+
+def _rule_fresh(nb):
+    """every stored output is of the code it stands under, and of the code above that"""
+    code = [(n, cell) for n, cell in _code(nb) if cell["source"].strip()]  # an empty one is not kept
+    stored, now = _record(nb["metadata"]).get("rendered"), [_digest(cell) for _, cell in code]
+    if stored is None:
+        yield None, "no record of what code its outputs are of: render the notebook"
+        return
+    edited = [n for (n, _), then, digest in zip(code, stored, now, strict=False) if then != digest]
+    if len(stored) == len(now):
+        for n in edited:
+            yield n, "its code is not what was run for the stored outputs: render the notebook"
+    else:  # those after the first are shifted
+        yield (
+            edited[0] if edited else None,
+            f"the stored outputs are of {len(stored)} code cells, and there are {len(now)}, other ones from here on: "
+            "render the notebook",
+        )
 
 
 def _rule_streams(nb):
@@ -571,7 +820,7 @@ def _rule_machine(nb):
 
 
 _ALL = (
-    _rule_run, _rule_streams, _rule_semicolon, _rule_unchecked, _rule_tolerance, _rule_zero, _rule_short,
+    _rule_run, _rule_fresh, _rule_streams, _rule_semicolon, _rule_unchecked, _rule_tolerance, _rule_zero, _rule_short,
     _rule_imports, _rule_machine,
 )  # fmt: skip
 RULES = {rule.__name__.removeprefix("_rule_"): rule for rule in _ALL}
@@ -676,6 +925,7 @@ def render(path, timeout=600):
         raise RenderError(f"{path}, cell [{len(started)}]: {_plain(str(error))}") from error
     seconds = time.monotonic() - start
     peak = int(nb.cells.pop().outputs[0].text.split()[-1])
+    nb.metadata[RECORD] = rendered(nb)
     write(path, normalised(nbformat.writes(nb)))
     return Rendering(seconds, peak / 1e6)
 

@@ -1,8 +1,8 @@
 """The students' notebooks: `python -m teaching release` makes notebooks/exercises/ from teaching/exercises/.
 
-nbgrader does it: solutions give way to stubs, hidden tests go, what must not be changed is marked as locked. The result is stored
-in the normal form of the lessons, run with its stubs in place, so that nbval compares what a student sees at the start. `--check`
-compares texts and metadata, not outputs, and runs nothing.
+nbgrader does it: solutions give way to stubs, hidden tests go, what must not be changed is locked, in JupyterLab too. The result
+is stored in the normal form of the lessons, run with its stubs in place, so that nbval compares what a student sees at the start.
+`--check` compares texts and metadata, sees that the outputs are of this code, and runs nothing.
 """
 
 import contextlib
@@ -93,8 +93,9 @@ def released(source):
 
 
 def not_run(text):
-    """The text of a notebook without its outputs, in normal form."""
+    """The text of a notebook without its outputs and the record of what they are of, in normal form."""
     nb = nbplugin.read(text)
+    nb.metadata.pop(nbplugin.RECORD, None)
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -114,12 +115,13 @@ def sources(numbers=()):
 
 
 def differing(numbers=()):
-    """The students' notebooks whose texts or metadata are not what their source gives, as (source, path)."""
+    """The students' notebooks that are not what their source gives, or were not run since, as (source, path)."""
     found = []
     for source in sources(numbers):
         path = RELEASED / source.name
-        stored = not_run(path.read_text(encoding="utf-8")) if path.exists() else None
-        if stored != released(source):
+        text = path.read_text(encoding="utf-8") if path.exists() else None
+        fresh = text is not None and not nbplugin.rule_problems(nbplugin.read(text), "fresh")
+        if not fresh or not_run(text) != released(source):
             found.append((source, path))
     return found
 

@@ -1,5 +1,6 @@
 """What check and approx print, refuse, and say when they fail."""
 
+import linecache
 import math
 import subprocess
 import sys
@@ -71,7 +72,8 @@ def test_a_failure_shows_the_condition_and_the_values_in_it():
     assert str(failure.value).split("\n") == [
         "not true: é: PGD leaves fewer",
         "  expected      left['PGD'] < left['FGSM'] and bool((x <= 1).all())",
-        "  got           left = {'FGSM': 412, 'PGD': 436}, x = array (3, 4) float32, 0.0 to 1.0",
+        "  got           left['PGD'] = 436, left['FGSM'] = 412, x <= 1 = array (3, 4) bool, 12 of 12 true, "
+        "left = {'FGSM': 412, 'PGD': 436}, x = array (3, 4) float32, 0.0 to 1.0",
         "  likely cause  weak steps",
     ]
 
@@ -110,6 +112,53 @@ def test_a_failure_computes_nothing_again():
     with pytest.raises(CheckFailed, match=r"measure\(\) < 5"):
         check("small", measure() < 5)
     assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("condition", "got"),
+    [
+        ("np.abs(a - b).max() < 0.1", "np.abs(a - b).max() = 0.5, a = "),
+        ("0.9 < (a == b).mean() < 1", "(a == b).mean() = 0.75, a = "),
+        ("len(a) == 2 * n", "len(a) = 4, 2 * n = 6, "),
+        ("not (a.sum() > 0 or False)", "a.sum() = 8.0, a = "),
+        (
+            "bool((np.sort(a) + 1 == b).all())",
+            "np.sort(a) + 1 == b = array (4,) bool, 0 of 4 true, np.sort(a) + 1 = ",
+        ),
+        ("np.allclose(a, b[:], atol=0.1)", "largest difference = 0.5, a = "),
+        ("np.array_equal(a, b[:3])", "a = array (4,) float64, 2.0 to 2.0, b = "),  # of other shapes
+        ("(a != b).all()", "a != b = array (4,) bool, 1 of 4 true, "),
+        # a name of its own, another's function, random numbers, a name that is another: nothing is computed again
+        ("all(abs(a - c).max() < 0 for c in [b])", "b = array (4,) float64, 2.0 to 2.5, a = array"),
+        ("f(a).max() < 1", "a = array"),
+        ("np.random.default_rng(0).random() > n", "n = 3"),
+        ("np.random.rand() > n", "n = 3"),
+        ("max(n, 2) < 1", "n = 3"),
+        ("(n := n + 1) < 0", "n = 4"),
+        # nor what was not reached, and cannot be computed
+        ("n < 0 and (a - 'text').max() < 0", "n = 3, a = array"),
+    ],
+)
+def test_got_is_what_was_compared(condition, got):
+    values = {
+        "np": np,
+        "check": check,
+        "a": np.full(4, 2.0),
+        "b": np.array([2, 2, 2, 2.5]),
+        "n": 3,
+        "calls": [],
+    }
+    values["f"] = lambda a: values["calls"].append(1) or a
+    if condition.startswith("max("):
+        values["max"] = lambda *numbers: values["calls"].append(1) or 3
+    source = f"check('a claim', {condition})\n"
+    name = f"<cell {condition}>"
+    linecache.cache[name] = len(source), None, [source], name
+    with pytest.raises(CheckFailed) as failure:
+        exec(compile(source, name, "exec"), values)
+    line = next(line for line in str(failure.value).split("\n") if line.startswith("  got "))
+    assert line.split(maxsplit=1)[1].startswith(got)
+    assert len(values["calls"]) <= 1
 
 
 def test_a_failure_without_source_still_raises_the_claim():

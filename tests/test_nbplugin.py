@@ -46,8 +46,8 @@ def code(source, *outputs, tags=(), count=None, **metadata):
     }
 
 
-def notebook(*cells):
-    """A run notebook in normal form. A text is a Markdown cell, count=-1 one never run."""
+def notebook(*cells, record=True):
+    """A rendered notebook in normal form. A text is a Markdown cell, count=-1 one never run."""
     nb = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     count = 0
     for n, cell in enumerate(cells):
@@ -57,6 +57,8 @@ def notebook(*cells):
             count += 1
             cell = {**cell, "execution_count": {None: count, -1: None}[cell["execution_count"]]}
         nb["cells"].append({**cell, "id": f"cell-{n}"})
+    if record:
+        nb["metadata"][nbplugin.RECORD] = nbplugin.rendered(nb)
     return normalised(json.dumps(nb))
 
 
@@ -190,7 +192,14 @@ NOTEBOOKS = {
         (prints("a"), "skipped"),
         (prints("a", "b"), "skipped"),
     ],
+    "errs": [
+        (code("import numpy as np\nfrom advlib import check as c"), "passed"),
+        (code("def f(x):\n    return c.approx(x)"), "passed"),
+        (code("f(np.nan)"), "failed"),
+        (prints("a"), "skipped"),
+    ],
     "dies": [(prints("a"), "passed"), (code("import os\nos._exit(3)"), "failed"), (prints("a"), "skipped")],
+    "killed": [(code("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)"), "failed")],
     "hangs": [(code("import time\ntime.sleep(600)"), "failed"), (prints("a"), "skipped")],
     "surroundings": [
         (code("import os\nprint(os.environ['ADVLIB_PROGRESS'])", "0\n"), "passed"),
@@ -207,7 +216,12 @@ NOTEBOOKS = {
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lessons")
     for name, cells in NOTEBOOKS.items():
-        (folder / f"{name}.ipynb").write_text(notebook(*(cell for cell, _ in cells)), encoding="utf-8")
+        title = [f"# The lesson {name}\n\n## Its part"]
+        (folder / f"{name}.ipynb").write_text(
+            notebook(*title, *(cell for cell, _ in cells)), encoding="utf-8"
+        )
+    edited = (folder / "raises.ipynb").read_text(encoding="utf-8").replace("print('a')", "print( 'a')", 1)
+    (folder / "edited.ipynb").write_text(edited, encoding="utf-8")
     return folder
 
 
@@ -233,10 +247,10 @@ def outcomes(folder):
     ]
     printed = [run.communicate(timeout=300)[0] for run in runs]
     assert [run.returncode for run in runs] == [1, 1], "\n".join(printed)
-    found = {}
+    found = {"printed": printed}
     for file in ("result.xml", "hangs.xml"):
         for case in xml.parse(folder / file).iter("testcase"):
-            result = next(iter(case), None)
+            result = next((child for child in case if child.tag != "properties"), None)
             outcome = "passed" if result is None else {"failure": "failed"}.get(result.tag, result.tag)
             name = case.get("classname").split(".")[0]
             found[name, int(case.get("name").split()[-1])] = outcome, "" if result is None else result.text
@@ -249,41 +263,183 @@ def test_cells_pass_fail_and_are_skipped(outcomes, name):
     assert got == [expected for _, expected in NOTEBOOKS[name]]
 
 
+def report(message):
+    """(first line, field -> what it says) of a failed cell's message."""
+    first, _, rest = message.partition("\n")
+    fields = re.findall(
+        r"^  (lesson|claim|expected|got|tolerance|likely cause|repeat|if it is right) {2,}(\S.*)$", rest, re.M
+    )
+    return first, dict(fields)
+
+
+FIELDS = ["lesson", "claim", "expected", "got", "tolerance", "likely cause", "repeat"]
+
+
+def test_every_failure_says_all_that_a_maintainer_asks(outcomes):
+    failed = {key: value[1] for key, value in outcomes.items() if value[0] == "failed"}
+    assert len(failed) >= 15
+    for (name, n), message in failed.items():
+        first, said = report(message)
+        number = n + 1
+        assert first.startswith(f"{name}.ipynb, cell [{number}]: "), message
+        assert [field for field in said if field != "if it is right"] == FIELDS, message
+        assert said["lesson"] == f"The lesson {'raises' if name == 'edited' else name}, section “Its part”"
+        assert said["repeat"].endswith(f" -m pytest --nbval {name}.ipynb")
+        assert "the cell:\n    " in message and "\x1b" not in message
+
+
+def test_the_command_repeats_the_failure(outcomes, folder):
+    command = report(outcomes["raises", 2][1])[1]["repeat"]
+    run = subprocess.run(command, shell=True, cwd=folder, capture_output=True, encoding="utf-8")
+    assert run.returncode == 1 and "raises.ipynb, cell [3]: a claim is not true" in run.stdout
+
+
 def test_a_difference_is_reported_in_full(outcomes):
     message = outcomes["values", 1][1]
-    for part in (
-        "values.ipynb, cell [2]: the output differs from the stored one",
-        "line          accuracy ≈ 97.3 %",
-        "expected      ≈ 97.3 %",
-        "got           ≈ 97.9 %",
-        "tolerance     0.5 percentage points",
-        "likely cause  ",
-        "    print('accuracy ≈ 97.9 %')",
-        'repeat:               python -m pytest --nbval "values.ipynb"',
-        'if the new is right:  python -m advlib.nbplugin render "values.ipynb"',
-    ):
-        assert part in message
+    first, said = report(message)
+    assert first == "values.ipynb, cell [2]: the output differs from the stored one"
+    assert said["claim"] == "accuracy ≈ 97.3 %"
+    assert (said["expected"], said["got"]) == ("≈ 97.3 %", "≈ 97.9 %")
+    assert said["tolerance"] == "0.5 percentage points"
+    assert said["likely cause"].startswith(
+        "advlib was changed, or the machine is another kind: cells and packages are those of"
+    )
+    assert said["likely cause"].endswith("a number that varies by nature needs a tag tol=… and its reason")
+    assert said["if it is right"].endswith("-m advlib.nbplugin render values.ipynb")
+    assert "    print('accuracy ≈ 97.9 %')" in message
     assert outcomes["values", 7][1].count("expected ") == 1  # a table's HTML does not say it twice
+    assert "needs approx(...)" in report(outcomes["values", 3][1])[1]["likely cause"]
 
 
 def test_a_failed_check_is_reported_in_full(outcomes):
-    message = outcomes["raises", 2][1]
-    for part in (
-        "raises.ipynb, cell [3]: CheckFailed: not true: few are left",
-        "expected      left < 5",
-        "got           left = 9",
-        "likely cause  weak steps",
-        "repeat: ",
-    ):
-        assert part in message
-    assert "Traceback" not in message
-    assert "\x1b" not in message
+    first, said = report(outcomes["raises", 2][1])
+    assert first == "raises.ipynb, cell [3]: a claim is not true"
+    assert said["claim"] == "few are left"
+    assert (said["expected"], said["got"]) == ("left < 5", "left = 9")
+    assert said["likely cause"].startswith("weak steps; advlib was changed, or ")
+    assert "Traceback" not in outcomes["raises", 2][1]
+
+
+def test_a_cell_that_was_edited_is_the_likely_cause(outcomes):
+    message = outcomes["edited", 0][1]
+    assert (
+        "cell [1] was edited, or has moved, since the notebook was rendered"
+        in report(message)[1]["likely cause"]
+    )
+
+
+def test_other_versions_are_the_likely_cause():
+    nb = read(notebook(code("1")))
+    assert nbplugin._cause(nb, 1).startswith("advlib was changed")
+    nb.metadata[nbplugin.RECORD]["versions"] |= {"numpy": "1.0", "gone": "2"}
+    cause = nbplugin._cause(nb, 1)
+    assert cause.startswith("another version than when the notebook was rendered: numpy ")
+    assert cause.endswith(" (then 1.0), gone missing (then 2)")
+    assert "no record of a rendering" in nbplugin._cause(read(notebook(code("1"), record=False)), 1)
+
+
+def test_an_exception_names_its_line_in_the_library(outcomes):
+    message = outcomes["errs", 2][1]
+    first, said = report(message)
+    assert first == "errs.ipynb, cell [3]: it raised an exception"
+    assert said["got"].startswith("ValueError: approx(nan): a finite number was expected")
+    assert re.match(r"raised in advlib/check\.py, line \d+, approx; ", said["likely cause"])
+    assert (
+        "f(np.nan)" in message.partition("the cell:")[2] and message.count("ValueError") > 1
+    )  # the traceback follows
+
+
+@pytest.mark.parametrize(
+    ("trace", "where"),
+    [
+        ("File ~/a b/advlib/norms.py:12, in L2.size(self, d)", "in advlib/norms.py, line 12, L2.size"),
+        ('File "/x/advlib/attacks/pgd.py", line 7, in step  *', "in advlib/attacks/pgd.py, line 7, step"),
+        (r"File C:\\me\\advlib\\data.py:3, in load()", "in advlib/data.py, line 3, load"),
+        (
+            "File /x/advlib/a.py:1, in f()\nFile /x/advlib/b.py:2, in g()\nFile /x/numpy/c.py:3, in h()",
+            "in advlib/b.py, line 2, g",
+        ),
+        ("File /x/numpy/c.py:3, in h()", ""),
+    ],
+)
+def test_the_innermost_line_of_the_library(trace, where):
+    assert nbplugin._where(trace.replace("\\\\", "\\"), "in") == where
 
 
 def test_later_cells_name_the_one_that_failed(outcomes):
     assert "not run: cell [3] failed" in outcomes["raises", 4][1]
-    assert "cell [2]: the kernel died" in outcomes["dies", 1][1]
-    assert "cell [1]: Timeout of 5 seconds exceeded" in outcomes["hangs", 0][1]
+    first, said = report(outcomes["dies", 1][1])
+    assert first.endswith("cell [2]: the kernel died") and said["got"] == "the kernel ended with status 3"
+    assert os.name == "nt" or report(outcomes["killed", 0][1])[1]["got"] == "the kernel ended by SIGTERM"
+    first, said = report(outcomes["hangs", 0][1])
+    assert first.endswith("cell [1]: it ran out of time") and said["got"].startswith(
+        "Timeout of 5 seconds exceeded"
+    )
+    assert said["expected"] == "an end within 5 s"
+
+
+# --- The table of seconds and memory
+
+
+def rows(printed):
+    """notebook -> [start, first cell, rest, total, peak] of the table in what pytest printed."""
+    lines = re.findall(r"^(\S+\.ipynb) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +(\d+ MB|–)$", printed, re.M)
+    return {name: [*map(float, seconds), peak] for name, *seconds, peak in lines}
+
+
+def test_a_table_has_seconds_and_peak_memory(outcomes):
+    table = rows(outcomes["printed"][0])
+    assert set(table) == {f"{name}.ipynb" for name in NOTEBOOKS if name != "hangs"} | {"edited.ipynb"}
+    assert table.pop("killed.ipynb")[-1] == "–"  # its only cell ended the process before anyone could look
+    for start, first, rest, total, peak in table.values():
+        assert start > 0.1 and abs(start + first + rest - total) < 0.2
+        assert not Path("/proc/self/status").exists() or 20 < int(peak.split()[0]) < 2000
+    assert rows(outcomes["printed"][1])["hangs.ipynb"][1] > 4.5  # its first cell
+
+
+def test_what_is_imported_first_is_told_apart_and_workers_report_it(tmp_path):
+    cells = [code("import time"), code("import advlib\ntime.sleep(0.7)"), code("time.sleep(0.4)")]
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.ipynb").write_text(notebook(*cells), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+    ]
+    run = subprocess.run([*command, "."], cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert run.returncode == 0, run.stdout
+    table = rows(run.stdout)
+    assert set(table) == {"a.ipynb", "b.ipynb"}
+    assert all(first >= 0.7 and rest >= 0.4 for _, first, rest, _, _ in table.values())
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process from outside"
+)
+def test_a_notebook_that_takes_too_much_memory_fails_once(tmp_path):
+    cells = [
+        prints("a"),
+        code("big = b'1' * 200_000_000"),
+        prints("a"),
+        code("big *= 2; del big"),
+        prints("b"),
+    ]
+    (tmp_path / "big.ipynb").write_text(notebook(*cells), encoding="utf-8")
+    (tmp_path / "conftest.py").write_text("from advlib import nbplugin\nnbplugin.LARGEST_PEAK = 250\n")
+    command = [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "big.ipynb"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert run.returncode == 1 and "1 failed, 4 passed" in run.stdout, run.stdout
+    message = run.stdout[run.stdout.index("big.ipynb, cell [2]: the kernel holds too much memory") :]
+    said = report(message)[1]
+    assert said["expected"] == "at most 250 MB" and 250 < int(said["got"].removesuffix(" MB")) < 400
 
 
 def test_the_plugin_is_light():
@@ -369,6 +525,8 @@ def test_the_normal_form_is_normal():
     assert LESSON.endswith('"nbformat_minor": 5\n}\n')
     assert "α ≈ β" in LESSON
     nb = json.loads(LESSON)
+    record = nb["metadata"].pop(nbplugin.RECORD)
+    assert [len(digest) for digest in record["rendered"]] == [8, 8, 8] and record["versions"]["numpy"]
     assert nb["metadata"] == {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -393,6 +551,53 @@ def form_problems_without_the_new_cell():
     nb = as_saved_by_jupyterlab()
     nb["cells"].pop()
     return form_problems(json.dumps(nb))
+
+
+def test_locks_stay_and_what_is_open_says_nothing():
+    cells = [
+        code("1", deletable=False, editable=False),
+        code("2", deletable=False, editable=True),
+        code("3", editable=0),
+    ]
+    text = notebook("# Text", *cells)
+    metadata = [cell["metadata"] for cell in json.loads(text)["cells"]]
+    assert metadata == [{}, {"deletable": False, "editable": False}, {"deletable": False}, {}]
+    assert normalised(text) == text
+
+
+def test_a_released_exercise_is_locked_where_nothing_is_to_be_written():
+    pytest.importorskip("nbgrader")
+    from teaching import release
+
+    nb = read(release.released(release.sources(["00"])[0]))
+    marks = [(cell.metadata.get("nbgrader", {}), cell.metadata) for cell in nb.cells]
+    assert any(mark.get("locked") for mark, _ in marks) and any(mark.get("solution") for mark, _ in marks)
+    for mark, metadata in marks:
+        to_fill_in = mark.get("solution", False)
+        locked = (
+            {"deletable": False}
+            if to_fill_in
+            else {"deletable": False, "editable": False}
+            if mark.get("locked")
+            else {}
+        )
+        assert {key: metadata[key] for key in ("deletable", "editable") if key in metadata} == locked, mark
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None, 3, [], {}, {"rendered": []}, {"rendered": "abc", "versions": {}}, {"rendered": [1], "versions": {}},
+        {"rendered": [], "versions": []}, {"rendered": [], "versions": {"numpy": 2}},
+        {"rendered": [], "versions": {}, "more": 1},
+    ],
+)  # fmt: skip
+def test_a_record_that_render_did_not_make_is_not_kept(record):
+    nb = json.loads(LESSON)
+    nb["metadata"][nbplugin.RECORD] = record
+    text = json.dumps(nb)
+    assert nbplugin.RECORD not in json.loads(normalised(text))["metadata"]
+    assert [problem.split(":")[0] for problem in form_problems(text) if nbplugin.RECORD in problem]
 
 
 def test_form_alone_is_seen():
@@ -479,6 +684,7 @@ BROKEN = {
     "run": [
         (code("1", count=-1), r"cell \[2\]: execution count None, where 2 was expected"),
     ],
+    "fresh": [],  # below
     "streams": [
         (code("1", stream("oneDNN\n", "stderr")), r"cell \[2\]: output on standard error: 'oneDNN'"),
         (code("1/0", ERROR), "a stored error, ZeroDivisionError"),
@@ -540,6 +746,46 @@ def test_bad_cells_break_their_rule_and_no_other(rule, cell, message):
     assert re.search(message, problems[rule][0])
 
 
+def fresh(change):
+    """What the rule `fresh` says after a change of the cells of a rendered notebook: text, then code a, b, c."""
+    nb = json.loads(notebook("# Text", code("a"), code("b"), code("c", shown(text="<Figure>", png="AAAA"))))
+    change(nb["cells"])
+    text = normalised(json.dumps(nb))
+    assert normalised(text) == text
+    return rule_problems(read(text), "fresh")
+
+
+def test_an_output_older_than_its_code_is_found():
+    """Though the normal form and the comparison, which sees a figure but not its lines, find nothing."""
+
+    def edit(cells):
+        cells[3]["source"] = "c  # of another colour"
+
+    def spelt_as_jupyterlab_saves_it(cells):
+        cells[2]["source"] = ["b"]
+        cells[0]["source"] = "# Other text"
+        cells[1]["execution_count"] = 17
+        cells.append({**cells[1], "id": "new", "source": ""})
+
+    assert fresh(lambda cells: None) == fresh(spelt_as_jupyterlab_saves_it) == []
+    assert fresh(edit) == [
+        "cell [3]: its code is not what was run for the stored outputs: render the notebook"
+    ]
+    assert fresh(lambda cells: cells.insert(2, {**cells[1], "id": "new", "source": "n"})) == [
+        "cell [2]: the stored outputs are of 3 code cells, and there are 4, other ones from here on: render the notebook"
+    ]
+    assert fresh(lambda cells: cells.pop(1))[0].startswith(
+        "cell [1]: the stored outputs are of 3 code cells, and there are 2"
+    )
+    assert fresh(lambda cells: cells.pop())[0].startswith("notebook: the stored outputs are of 3 code cells")
+    moved = fresh(lambda cells: cells.insert(1, cells.pop()))
+    assert [line.partition(":")[0] for line in moved] == ["cell [1]", "cell [2]", "cell [3]"]
+    nb = read(notebook(code("a"), record=False))
+    assert rule_problems(nb, "fresh") == [
+        "notebook: no record of what code its outputs are of: render the notebook"
+    ]
+
+
 @pytest.mark.parametrize(
     "source", ["import numpy as np\nimport advlib", "def f():\n    import keras", "from tensorflow import io"]
 )
@@ -587,13 +833,14 @@ def test_render_stores_a_run_notebook_twice_the_same(tmp_path):
         code(f"{FIGURE}\nprint('three')", count=-1),
         code("from pathlib import Path\nPath('here').touch(); 6 * 7", count=-1),
     ]
-    source.write_text(notebook(*cells), encoding="utf-8")
+    source.write_text(notebook(*cells, record=False), encoding="utf-8")
     result = render(source)
     first = source.read_bytes()
     assert 0 < result.seconds < 120 and 20 < result.megabytes < 2000
     assert (tmp_path / "here").exists()  # run in its own folder
     assert form_problems(first.decode()) == [] and b"\r" not in first
     nb = read(first.decode())
+    assert rule_problems(nb, "fresh") == [] and len(nb.metadata[nbplugin.RECORD]["rendered"]) == 4
     assert [cell.get("execution_count") for cell in nb.cells] == [None, 1, 2, 3, 4]
     outputs = [cell.outputs for cell in nb.cells[1:]]
     assert [out.text for out in outputs[1]] == ["one\ntwo\n"]
