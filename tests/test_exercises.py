@@ -1,5 +1,6 @@
 """Every exercise: its solution passes, the empty stub is `not done yet`, wrong answers get a hint, another right one passes."""
 
+import ast
 import contextlib
 import io
 import json
@@ -13,6 +14,7 @@ from advlib import exercises
 from advlib.exercises import QUIZZES, check, exercise, quiz, require
 
 SOURCES = Path(__file__).resolve().parent.parent / "teaching" / "exercises"
+RELEASED = SOURCES.parent.parent / "notebooks" / "exercises"
 LESSONS = sorted(path.name[:2] for path in SOURCES.glob("[0-9][0-9]_*.ipynb"))
 SOLUTION = re.compile(r"^([ ]*)### BEGIN SOLUTION\n.*?### END SOLUTION\n?", re.M | re.S)
 HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS\n?", re.S)
@@ -104,6 +106,33 @@ def test_form(number):
         assert ("### BEGIN SOLUTION" in code) <= mark["solution"]
         assert not cell.get("outputs")
     assert "quiz(" in lesson.cells[-1][0]
+
+
+def draws(code):
+    """Whether a cell calls advlib.plots or Matplotlib, also in a solution."""
+    called = [node.func for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    return any(
+        isinstance(func, ast.Attribute) and getattr(func.value, "id", None) in ("plots", "plt")
+        for func in called
+    )
+
+
+@pytest.mark.parametrize("number", LESSONS)
+def test_alt_text_of_every_figure(number):
+    """The cells that draw, and those with an image among their stored outputs, have a text of ten words or more."""
+    stored = json.loads(next(RELEASED.glob(f"{number}_*.ipynb")).read_text(encoding="utf-8"))["cells"]
+    shown = {
+        cell["id"]
+        for cell in stored
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+    }
+    source = json.loads(next(SOURCES.glob(f"{number}_*.ipynb")).read_text(encoding="utf-8"))["cells"]
+    code = {cell["id"]: "".join(cell["source"]) for cell in source if cell["cell_type"] == "code"}
+    assert shown <= set(code)
+    told = {cell["id"]: cell["metadata"]["alt"] for cell in source if "alt" in cell["metadata"]}
+    assert set(told) == shown | {name for name, text in code.items() if draws(text)}
+    for name, text in told.items():
+        assert len(text.split()) >= 10 and text.endswith("."), name
 
 
 @pytest.mark.parametrize("number", LESSONS)
