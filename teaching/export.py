@@ -12,13 +12,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDENTS = (
-    ".ci", ".gitattributes", ".gitignore", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "LICENSE-lessons",
-    "README.md", "advlib", "benchmarks", "course.py", "docs", "environment.yml", "notebooks", "postBuild", "pyproject.toml",
-    "requirements.txt", "tests", "tools",
+    ".gitattributes", ".gitignore", "CHANGELOG.md", "CITATION.cff", "LICENSE", "LICENSE-lessons", "README.md", "advlib",
+    "benchmarks", "course.py", "docs", "environment.yml", "notebooks", "postBuild", "pyproject.toml", "requirements.txt", "tests",
+    "tools/readme_figure.py", "tools/train.py",
 )  # fmt: skip
-TEACHERS = ("site", "teaching")
+# What a maintainer runs needs teaching/ or the repository's history.
+TEACHERS = (".ci", "CONTRIBUTING.md", "site", "teaching", "tools")
+_STAY = "|".join(
+    path.stem for path in sorted(ROOT.glob("tools/*.py")) if f"tools/{path.name}" not in STUDENTS
+)
 # Tests of what stays with the teacher name it.
-_TEACHERS_FILE = re.compile(r"from teaching|import teaching|[\"'](teaching|site)[\"'/]|-m teaching")
+_TEACHERS_FILE = re.compile(
+    rf"from teaching|import teaching|[\"'](teaching|site)[\"'/]|-m teaching|CONTRIBUTING\.md|^ *(import|from) ({_STAY})\b",
+    re.M,
+)
 _REGION = re.compile(r"### BEGIN (SOLUTION|HIDDEN TESTS)\n(.*?)### END \1", re.S)
 _MARKS = ("### BEGIN SOLUTION", "### BEGIN HIDDEN TESTS")
 LONG = (
@@ -51,6 +58,7 @@ def export(destination):
         copy = Path(folder, "copy")
         copy.mkdir()
         for name in STUDENTS:
+            (copy / name).parent.mkdir(exist_ok=True)
             _copy(ROOT / name, copy / name)
         readme = copy / "README.md"
         readme.write_text(_readme(readme.read_text(encoding="utf-8"), copy), encoding="utf-8")
@@ -78,8 +86,8 @@ def _left_out(folder, names):
 
 
 def _readme(text, copy):
-    """Without the section for teachers, and without table rows about files that are not in the copy."""
-    text = re.sub(r"^## For teachers\n.*?(?=^## )", "", text, flags=re.M | re.S)
+    """Without what is said to teachers and maintainers, and without table rows about files that are not in the copy."""
+    text = re.sub(r"^## For (teachers|maintainers)\n.*?(?=^## )", "", text, flags=re.M | re.S)
     row = re.compile(r"^\| `([\w.]+/[\w./]*)`.*\n", re.M)
     return row.sub(lambda match: match[0] if (copy / match[1]).exists() else "", text)
 

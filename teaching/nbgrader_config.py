@@ -52,7 +52,9 @@ c.Autograde.autograde_preprocessors = [
 
 # without the hidden tests, and without a request to another host
 c.GenerateFeedback.preprocessors = [given.GetGrades, given.ClearHiddenTests, marking.HideTracebacks]
-c.HTMLExporter.template_name = "offline"
+# of the page for marking by hand; a section of its own for feedback, or that page would be made with its template
+c.HTMLExporter.template_name = "by_hand"
+c.GenerateFeedback.HTMLExporter.template_name = "offline"
 c.HTMLExporter.extra_template_basedirs = [
     str(HERE / "templates"),
     str(Path(nbgrader.__file__).parent / "server_extensions" / "formgrader" / "templates"),

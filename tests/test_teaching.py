@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 pytest.importorskip("nbgrader", reason="marking needs the extra teach: pip install -e '.[teach]'")
 
 import nbformat
+from browser import end
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
@@ -213,6 +216,35 @@ def test_late_and_repeated_work(tiny, tmp_path):
 
 
 @isolated
+def test_the_page_for_marking_by_hand(tiny, tmp_path):
+    """nbgrader's page shows a submission, in JupyterLab started in the class's folder, and asks no other host."""
+    exercises, given = tiny
+    course = marking.Course(tmp_path / "class", exercises)
+    marking.collect(course, hand_in(tmp_path / "in", given, {"ann": RIGHT}))
+    marking.mark(course, "ann", TINY, QUICK)
+    with course.gradebook() as gradebook:
+        number = gradebook.find_submission_notebook(TINY, TINY, "ann").id
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "PYTEST"))}
+    for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        env[variable] = str(tmp_path / variable.lower())
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", "--allow-root"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, cwd=course.folder, env=env, **options)
+    try:
+        address = next(
+            found for line in process.stdout if (found := re.search(r"(http://\S+)/lab\?(token=\w+)", line))
+        )
+        threading.Thread(target=process.stdout.read, daemon=True).start()  # or it would wait to be read
+        url = f"{address[1]}/formgrader/submissions/{number}/?{address[2]}"
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            page = answer.read().decode()
+    finally:
+        end(process)
+    assert "So it is." in page and "formgrade.js" in page
+    assert not re.findall(r"(?:src|href)=[\"']https?://", page)
+
+
+@isolated
 def test_by_the_command_line(tiny, tmp_path):
     exercises, given = tiny
     folder = hand_in(tmp_path / "in", given, {"ann": RIGHT})
@@ -357,12 +389,32 @@ def test_every_file_is_the_students_or_the_teachers(copy):
     run = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if run.returncode:
         pytest.skip("no git checkout: what belongs to the course is not known")
-    assert {line.split("/")[0] for line in run.stdout.splitlines()} == {*export.STUDENTS, *export.TEACHERS}
+    named = {name.split("/")[0] for name in (*export.STUDENTS, *export.TEACHERS)}
+    assert {line.split("/")[0] for line in run.stdout.splitlines()} == named
+
+
+def test_the_copy_needs_nothing_that_is_not_in_it(copy):
+    """No program, test or page of it names a file that stayed with the teacher, and every page's links hold."""
+    gone = re.compile(r"\b(?:teaching|site|tools)/[\w./]*\w\.\w+|CONTRIBUTING\.md")
+    # course.py says what a copy cannot do, the change log what the course has
+    pages = {*copy.rglob("*.py"), *copy.rglob("*.md")} - {copy / "course.py", copy / "CHANGELOG.md"}
+    assert len(pages) > 100
+    missing = {}
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        links = re.findall(r"\]\(([^)#\s]+)\)", text) if path.suffix == ".md" else []
+        named = [path.parent / link for link in links if "://" not in link]
+        named += [copy / name for name in gone.findall(text)]
+        missing[path.name] = [name.name for name in named if not name.exists()]
+    assert {name: found for name, found in missing.items() if found} == {}
+    tests = {path.name for path in (copy / "tests").glob("test_*.py")}
+    assert {"test_attacks.py", "test_notebooks.py", "test_readme.py"} <= tests
+    assert not tests & {"test_guide.py", "test_mutate.py", "test_teaching.py"}
 
 
 def test_the_copys_readme_says_what_is_there(copy):
     text = (copy / "README.md").read_text(encoding="utf-8")
-    assert "## For teachers" not in text and "| `teaching/" not in text
+    assert not re.search(r"## For (teachers|maintainers)|\bteaching/|-m teaching", text)
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     named = re.findall(r"`((?:advlib|tools|benchmarks|tests|notebooks|\.ci)/[\w./]*)`", text)
     assert len(named) > 8 and [path for path in {*links, *named} if not (copy / path).exists()] == []
@@ -370,8 +422,12 @@ def test_the_copys_readme_says_what_is_there(copy):
 
 @pytest.mark.full
 def test_the_copys_commands_work(copy):
-    """course.py starts, and every test file can be read without teaching/."""
-    for command in (["course.py", "--help"], ["-m", "pytest", "-q", "--collect-only", "tests"]):
+    """course.py starts, every test file can be read without teaching/, and those of the README pass as it is here."""
+    for command in (
+        ["course.py", "--help"],
+        ["-m", "pytest", "-q", "--collect-only", "tests"],
+        ["-m", "pytest", "-q", "tests/test_readme.py"],
+    ):
         run = subprocess.run([sys.executable, *command], cwd=copy, capture_output=True, text=True)
         assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
 
