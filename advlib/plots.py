@@ -65,6 +65,9 @@ def _figure(draw):
             # where there is no screen, show() would only warn
             if _shown.get() and matplotlib.get_backend().lower() != "agg":
                 plt.show()
+            is_interactive = plt.isinteractive()
+        # a notebook's first figure turns it on, and the context would turn it off again
+        matplotlib.interactive(is_interactive)
 
     return figure
 

@@ -611,3 +611,18 @@ def test_sliders_refuse(error, words, draw, choices, start):
     with pytest.raises(error, match=re.escape(words)):
         plots.sliders(draw, choices, start=start)
     assert plt.get_fignums() == []
+
+
+def test_a_figure_leaves_the_interactive_mode_that_it_turned_on():
+    """A notebook's back end is loaded by its first figure; were the mode lost, the learner's own `plt.plot(...)` would show nothing."""
+
+    @plots._figure
+    def first():
+        matplotlib.interactive(True)
+
+    matplotlib.interactive(False)
+    try:
+        first()
+        assert plt.isinteractive()
+    finally:
+        matplotlib.interactive(False)

@@ -66,6 +66,9 @@ ELSEWHERE = {
     "guide",
     "readme",
     "slides",
+    "matrix",
+    "failing_well",
+    "prose",
 }
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
 # Imported once, in the process that every trial is a fork of: half of a short trial's time. advlib is not among them.
