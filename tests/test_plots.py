@@ -614,7 +614,7 @@ def test_sliders_refuse(error, words, draw, choices, start):
 
 
 def test_a_figure_leaves_the_interactive_mode_that_it_turned_on():
-    """A notebook's back end is loaded by its first figure; were the mode lost, the learner's own `plt.plot(...)` would show nothing."""
+    """A notebook's first figure loads its back end; were the mode lost, a learner's own `plt.plot(...)` would show nothing."""
 
     @plots._figure
     def first():

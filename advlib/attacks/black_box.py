@@ -47,7 +47,9 @@ class BlackBox:
 
         x = tf.convert_to_tensor(x)
         if x.dtype != tf.float32:
-            raise TypeError(f"the images are {x.dtype.name}: float32 was expected, for example x.astype(np.float32)")
+            raise TypeError(
+                f"the images are {x.dtype.name}: float32 was expected, for example x.astype(np.float32)"
+            )
         z = tf.constant(
             Oracle(self).logits(x.numpy())
         )  # asked outside `answer`, in which TensorFlow looks for variables
