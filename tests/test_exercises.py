@@ -6,6 +6,7 @@ import io
 import json
 import re
 import runpy
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,24 @@ def test_quiz(number, capsys):
     quiz(number, other[:4] + ".")
     out = capsys.readouterr().out
     assert out.endswith("0 of 5 right\n") and out.count("not yet: ") == 4 and "not answered yet" in out
+
+
+def test_quiz_length_tells_nothing():
+    """The longest choice is right about as often as any other: a guess by length gains little, in any lesson."""
+    quizzes = json.loads(QUIZZES.read_text(encoding="utf-8"))
+    longest, shortest, letters = Counter(), Counter(), Counter()
+    for number, questions in quizzes.items():
+        for question in questions:
+            length = dict(zip("abcd", map(len, question["choices"]), strict=True))
+            right = length.pop(question["answer"])
+            longest[number] += right > max(length.values())
+            shortest[number] += right < min(length.values())
+            letters[question["answer"]] += 1
+        assert longest[number] <= 2 and shortest[number] <= 2, number
+    total = letters.total()
+    assert total / 5 <= longest.total() <= total / 3
+    assert total / 10 <= shortest.total() <= total / 4
+    assert all(total / 5 <= letters[letter] <= total * 0.3 for letter in "abcd"), letters
 
 
 # --- the machinery
