@@ -11,13 +11,15 @@ As a pytest plugin over nbval, there wherever advlib is installed, and idle with
 - After a cell that raised, ran out of time or killed the kernel, the notebook's later cells are skipped;
   after one whose output differs they go on. Each failure says lesson, claim, expected, got, tolerance, the
   likely cause, and the command that repeats it.
-- A table at the end has seconds and peak memory of each notebook; more than 2 GB fails the cell that takes it.
+- A table at the end has seconds and peak memory of each notebook. The setting `advlib_peak_mb` of pytest, where there is one,
+  is the most that a notebook may take; the cell that takes more fails.
 - Kernels run this interpreter, without progress bars and without the user's IPython and Matplotlib settings.
 
 As a command, with notebooks, folders, or the first letters of lessons in `notebooks/`:
 
     python -m advlib.nbplugin render [03 ...]   run in a fresh kernel each, and store in normal form
     python -m advlib.nbplugin check [03 ...]    is the stored form normal, are the rules kept?
+    python -m advlib.nbplugin new PATH          a lesson to begin with, see docs/write_a_lesson.md
 
 `render` notes in the notebook's metadata which code it ran, as a digest per code cell, and with which versions
 of packages, so that a stored output older than its code is found even where only a figure would differ.
@@ -133,7 +135,6 @@ def tolerance(cell):
 _PROGRAM = "python -m advlib.nbplugin"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _SHOWN = 6  # differences of one cell listed in its report
-LARGEST_PEAK = 2000  # MB of a kernel, as the laptop that runs it has four times as much and a browser open
 
 
 @contextlib.contextmanager
@@ -153,6 +154,10 @@ def kernel_environment():
             os.environ.update(before)
 
 
+def pytest_addoption(parser):
+    parser.addini("advlib_peak_mb", "the most memory that a notebook's kernel may take, in MB", default="inf")
+
+
 def pytest_configure(config):
     nbval = config.pluginmanager.getplugin("nbval")
     if nbval is None or not (config.option.nbval or config.option.nbval_lax):
@@ -167,7 +172,7 @@ def pytest_configure(config):
     cleanup.callback(setattr, nbval, "RunningKernel", nbval.RunningKernel)
     nbval.RunningKernel = type("Kernel", (_Kernel, nbval.RunningKernel), {})
     if not hasattr(config, "workerinput"):  # an xdist worker prints nothing; its reports come here
-        config.pluginmanager.register(_Table(), "advlib.nbplugin.table")
+        config.pluginmanager.register(_Table(_largest_peak(config)), "advlib.nbplugin.table")
 
 
 def pytest_itemcollected(item):
@@ -226,11 +231,23 @@ class _Kernel:
         return None
 
 
+def _largest_peak(config):
+    said = config.getini("advlib_peak_mb")
+    try:
+        return float(said)
+    except ValueError:
+        import pytest
+
+        raise pytest.UsageError(
+            f"advlib_peak_mb = {said!r}: a number of MB was expected, for example 2000"
+        ) from None
+
+
 class _Table:
     """Seconds and peak memory of each notebook, at the end of a run."""
 
-    def __init__(self):
-        self.rows = {}
+    def __init__(self, largest):
+        self.rows, self.largest = {}, largest
 
     def pytest_runtest_logreport(self, report):
         notebook, is_cell, _ = report.nodeid.partition(".ipynb::")
@@ -253,7 +270,7 @@ class _Table:
             start, first, rest, peak = row.values()
             peak = f"{peak:5.0f} MB" if peak else "       –"
             line = f"{name:{width}}  {start:5.1f}  {first:10.1f}  {rest:5.1f}  {start + first + rest:5.1f}  {peak}"
-            terminalreporter.line(line, red=row["peak"] > LARGEST_PEAK)
+            terminalreporter.line(line, red=row["peak"] > self.largest)
         terminalreporter.line(
             "start: until the kernel answers; first cell: imports, and what is loaded beside them"
         )
@@ -292,7 +309,7 @@ class _Cell:
             peak = self.parent.kernel.peak()
             part = "first" if self.cell_num <= _first_import(self.parent.nb) else "rest"
             self.user_properties += [("part", part), ("peak_mb", peak and round(peak))]
-        if peak and peak > LARGEST_PEAK and not getattr(self.parent, "large", False):
+        if peak and peak > _largest_peak(self.config) and not getattr(self.parent, "large", False):
             self.parent.large, self.large = True, peak
             self.raise_cell_error("the kernel holds too much memory")
 
@@ -353,7 +370,7 @@ class _Cell:
     def _explained(self, message, trace):
         """What is wrong in a few words, a Difference for each claim that does not hold, and the likely cause."""
         limit = f"{self.config.option.nbval_cell_timeout:g} s"
-        most = f"{LARGEST_PEAK:,} MB"
+        most = f"{_largest_peak(self.config):,.0f} MB"
         if self.died:
             failure = Difference("the kernel outlives the cell", "an answer from it", self.died, "none")
             cause = "no memory was left (SIGKILL), native code crashed (SIGSEGV, SIGABRT), or the cell ends Python"
@@ -390,7 +407,7 @@ class _Cell:
         failure = Difference(
             "the cell runs to its end", "no exception", f"{name}: {said}".rstrip(": "), "none"
         )
-        where = _where(trace, "raised in") or "raised by the cell's own code"
+        where = _where(trace, "raised in") or "raised outside advlib"
         return "it raised an exception", [failure], f"{where}; {cause}"
 
     def _place(self):
@@ -463,7 +480,7 @@ def _cause(nb, number, advice=""):
     elif changed:
         cause = f"another version than when the notebook was rendered: {', '.join(changed)}"
     else:
-        cause = "advlib was changed, or the machine is another kind: cells and packages are those of the rendering"
+        cause = "advlib was changed, or a file that the cells read, or the stored output by hand; or the machine is another kind"
     return "; ".join(filter(None, [cause, advice]))
 
 
@@ -514,8 +531,8 @@ _NOTEBOOK_METADATA = {
 _CELL_METADATA = ("alt", "nbgrader", "slideshow", "tags")
 _OUTPUT_METADATA = ("alt", "height", "width")  # of an image
 _LOCKS = ("deletable", "editable")  # JupyterLab's; only False says something
-# what stored values depend on besides the cells and advlib
-_PACKAGES = ("keras", "numpy", "pandas", "scikit-image", "scipy", "tensorflow")
+# what stored values depend on besides the cells
+_PACKAGES = ("advlib", "keras", "numpy", "pandas", "scikit-image", "scipy", "tensorflow")
 
 
 def read(text):
@@ -819,9 +836,20 @@ def _rule_machine(nb):
                     yield n, f"{match[0]!r} in an output: it is another one on the next machine"
 
 
+def _rule_alt(nb):
+    """every figure has alternative text: `alt` in the metadata of its cell"""
+    for n, cell in _code(nb):
+        kinds = [kind for out in cell["outputs"] for kind in out.get("data", {})]
+        if any(kind.startswith("image/") for kind in kinds) and not cell["metadata"].get("alt"):
+            yield (
+                n,
+                'a figure without alternative text: "alt": "what it shows" was expected in the cell\'s metadata',
+            )
+
+
 _ALL = (
     _rule_run, _rule_fresh, _rule_streams, _rule_semicolon, _rule_unchecked, _rule_tolerance, _rule_zero, _rule_short,
-    _rule_imports, _rule_machine,
+    _rule_imports, _rule_machine, _rule_alt,
 )  # fmt: skip
 RULES = {rule.__name__.removeprefix("_rule_"): rule for rule in _ALL}
 
@@ -940,6 +968,25 @@ def write(path, text):
         new.unlink(missing_ok=True)
 
 
+TEMPLATE = Path(__file__).with_name("template.ipynb")
+
+
+def new(path):
+    """Write the template, a lesson to begin with, as a new file; its folder is made where it is missing.
+
+    Raises ValueError for a name that does not end in .ipynb, FileExistsError for a file that is there.
+    """
+    path = Path(path)
+    if path.suffix != ".ipynb":
+        raise ValueError(
+            f"{path}: a name that ends in .ipynb was expected, for example notebooks/01_my_lesson.ipynb"
+        )
+    if path.exists():
+        raise FileExistsError(f"{path} is there already: the name of a new file was expected")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, TEMPLATE.read_text(encoding="utf-8"))
+
+
 def find(names):
     """Notebook files for paths, folders, or the first letters of lessons in notebooks/; all for no names."""
     found = []
@@ -961,15 +1008,19 @@ def find(names):
 
 
 def main(arguments=None):
-    about = "Run notebooks and store them in normal form, or check what is stored."
+    about = "Run notebooks and store them in normal form, check what is stored, or begin a new one."
     parser = argparse.ArgumentParser(prog=_PROGRAM, description=about)
-    parser.add_argument("command", choices=["render", "check"])
-    parser.add_argument("notebooks", nargs="*", help="files, folders, or first letters of lessons")
+    parser.add_argument("command", choices=["render", "check", "new"])
+    parser.add_argument(
+        "notebooks", nargs="*", help="files, folders, or first letters of lessons; a new file (new)"
+    )
     parser.add_argument("--timeout", type=float, default=600, help="seconds for one cell (render)")
     options = parser.parse_args(arguments)
     try:
+        if options.command == "new":
+            return _begin(options.notebooks)
         paths = find(options.notebooks)
-    except FileNotFoundError as error:
+    except (FileExistsError, FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     failures = 0
     for path in paths:
@@ -994,6 +1045,16 @@ def main(arguments=None):
     if not failures and options.command == "check":
         print(f"{len(paths)} notebooks: stored in normal form, and the rules are kept")
     return min(failures, 1)
+
+
+def _begin(names):
+    if len(names) != 1:
+        raise ValueError(
+            f"new: one new file was expected, for example {_PROGRAM} new notebooks/01_my_lesson.ipynb"
+        )
+    new(names[0])
+    print(f"{names[0]}: the template; when it is changed: {_PROGRAM} render {names[0]}")
+    return 0
 
 
 if __name__ == "__main__":

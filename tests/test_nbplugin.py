@@ -302,7 +302,7 @@ def test_a_difference_is_reported_in_full(outcomes):
     assert (said["expected"], said["got"]) == ("≈ 97.3 %", "≈ 97.9 %")
     assert said["tolerance"] == "0.5 percentage points"
     assert said["likely cause"].startswith(
-        "advlib was changed, or the machine is another kind: cells and packages are those of"
+        "advlib was changed, or a file that the cells read, or the stored output by hand; or the machine"
     )
     assert said["likely cause"].endswith("a number that varies by nature needs a tag tol=… and its reason")
     assert said["if it is right"].endswith("-m advlib.nbplugin render values.ipynb")
@@ -433,8 +433,12 @@ def test_a_notebook_that_takes_too_much_memory_fails_once(tmp_path):
         prints("b"),
     ]
     (tmp_path / "big.ipynb").write_text(notebook(*cells), encoding="utf-8")
-    (tmp_path / "conftest.py").write_text("from advlib import nbplugin\nnbplugin.LARGEST_PEAK = 250\n")
     command = [sys.executable, "-m", "pytest", "--nbval", "-p", "no:cacheprovider", "big.ipynb"]
+    for setting, said in (("", "5 passed"), ("advlib_peak_mb = 2 GB\n", "a number of MB was expected")):
+        (tmp_path / "pytest.ini").write_text("[pytest]\n" + setting)
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
+        assert said in run.stdout + run.stderr, run.stdout
+    (tmp_path / "pytest.ini").write_text("[pytest]\nadvlib_peak_mb = 250\n")
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert run.returncode == 1 and "1 failed, 4 passed" in run.stdout, run.stdout
     message = run.stdout[run.stdout.index("big.ipynb, cell [2]: the kernel holds too much memory") :]
@@ -677,7 +681,7 @@ OK = [
     (code("%matplotlib inline")),
     (code("\n".join(["x = 1"] * 25))),
     (code("import tensorflow as tf")),
-    (code("x", shown(text="<Figure size 100x100 with 1 Axes>", png="/tmp/a/b0xabcdef12"))),
+    (code("x", shown(text="<Figure size 100x100 with 1 Axes>", png="/tmp/a/b0xabcdef12"), alt="A line")),
 ]
 ERROR = {"output_type": "error", "ename": "ZeroDivisionError", "evalue": "", "traceback": []}
 BROKEN = {
@@ -725,6 +729,10 @@ BROKEN = {
         (code("1", shown(text=r"'C:\\Users\\me'")), r"C:\\\\"),
         (prints(r"D:\data"), r"D:\\"),
         (code("object()", shown(text="<object object at 0x7f2e4e5a72e0>")), "0x7f2e4e5a72e0"),
+    ],
+    "alt": [
+        (code("x", shown(text="<Figure>", png="AAAA")), "a figure without alternative text"),
+        (code("x", shown(text="<Figure>", svg="<svg/>"), alt=""), "a figure without alternative text"),
     ],
 }  # fmt: skip
 
