@@ -316,6 +316,20 @@ DERIVED = [
             "advlib/attacks/autoattack.py", r"STEPS, TARGETS, QUERIES, EOT_SAMPLES = (\d+), (\d+),"
         )[::-1],
     ),
+    (
+        "07",
+        "| {} steps |",
+        lambda: constant("advlib/attacks/autoattack.py", r"STEPS, TARGETS, QUERIES, EOT_SAMPLES = (\d+),"),
+    ),
+    (
+        "07",
+        "no gradient at all | {} questions |",
+        lambda: comma(
+            constant(
+                "advlib/attacks/autoattack.py", r"STEPS, TARGETS, QUERIES, EOT_SAMPLES = \d+, \d+, (\d+),"
+            )
+        ),
+    ),
     ("07", "about {} questions for a single step", lambda: comma(round(2 * 784, -2))),
     ("08", "their n and {} % interval", lambda: constant(*CONFIDENCE)),
     ("08", "a single one is over {} %", lambda: math.floor(100 / 30)),
