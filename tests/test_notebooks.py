@@ -1,5 +1,6 @@
 """The stored lessons: in normal form, and by the rules. `pytest --nbval notebooks` compares their values."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,12 @@ def test_wider_tolerances_are_few_bounded_and_have_a_reason():
     print("\n".join(listed))
     assert not [line for line in listed if line.endswith("no reason given")]
     assert len(listed) <= max(code_cells // 20, 1), "more than one cell in twenty: " + "; ".join(listed)
+
+
+@each_lesson
+def test_no_table_is_thrown_away(path):
+    """Only the last value of a cell is shown: a table above it would be made for nobody."""
+    for cell in read(path.read_text(encoding="utf-8")).cells:
+        if cell.cell_type == "code":
+            values = [node for node in ast.parse(cell.source).body[:-1] if isinstance(node, ast.Expr)]
+            assert not [node for node in values if ast.unparse(node).startswith("pd.")], cell.source
