@@ -563,6 +563,7 @@ PAGES = ("README.md", "CONTRIBUTING.md", "teaching/guide.md", "docs/troubleshoot
 PAGES += ("site/index.md", "site/attacks.md", "site/glossary.md", "site/references.md")
 MADE_ELSEWHERE = {  # by pattern, what another test compares with its source
     r"<!-- computed: .*?<!-- end -->": "tests/test_guide.py",
+    r"<!-- matrix -->.*?<!-- /matrix -->": "tests/test_matrix.py",
     r"^\| \d+ \| .*?$": "tests/test_guide.py: timetables and weeks",
     r"(?<=\*) \| [^|\n]+ \|$": "tests/test_guide.py: the lines that a cell prints, in the table of beliefs",
     r"^\| `(?:mnist|fashion)-.*?$|^\| \[\d\d .*?$": "tests/test_readme.py: the networks, the map",
