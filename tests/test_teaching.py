@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -215,6 +216,20 @@ def test_late_and_repeated_work(tiny, tmp_path):
     assert row["ann"]["total"] == 3 and row["ben"]["total"] == 5.5
 
 
+def soon(url, process, said):
+    """The page at `url`: a server names its address before it listens there."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=60) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError:
+            raise
+        except urllib.error.URLError as error:
+            assert process.poll() is None and time.monotonic() < until, f"{error}\n{''.join(said)}"
+            time.sleep(0.5)
+
+
 @isolated
 def test_the_page_for_marking_by_hand(tiny, tmp_path):
     """nbgrader's page shows a submission, in JupyterLab started in the class's folder, and asks no other host."""
@@ -234,10 +249,12 @@ def test_the_page_for_marking_by_hand(tiny, tmp_path):
         address = next(
             found for line in process.stdout if (found := re.search(r"(http://\S+)/lab\?(token=\w+)", line))
         )
-        threading.Thread(target=process.stdout.read, daemon=True).start()  # or it would wait to be read
+        said = []
+        threading.Thread(
+            target=said.extend, args=[process.stdout], daemon=True
+        ).start()  # or it would wait to be read
         url = f"{address[1]}/formgrader/submissions/{number}/?{address[2]}"
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            page = answer.read().decode()
+        page = soon(url, process, said)
     finally:
         end(process)
     assert "So it is." in page and "formgrade.js" in page
