@@ -229,3 +229,23 @@ def test_check_refuses(twice):
         quiz(LESSONS[0], "abc")
     with pytest.raises(ValueError, match="no quiz for lesson '77'"):
         quiz("77")
+
+
+def test_a_released_exercise_is_locked_where_nothing_is_to_be_written():
+    pytest.importorskip("nbgrader")
+    from advlib.nbplugin import read
+    from teaching import release
+
+    nb = read(release.released(release.sources(["00"])[0]))
+    marks = [(cell.metadata.get("nbgrader", {}), cell.metadata) for cell in nb.cells]
+    assert any(mark.get("locked") for mark, _ in marks) and any(mark.get("solution") for mark, _ in marks)
+    for mark, metadata in marks:
+        to_fill_in = mark.get("solution", False)
+        locked = (
+            {"deletable": False}
+            if to_fill_in
+            else {"deletable": False, "editable": False}
+            if mark.get("locked")
+            else {}
+        )
+        assert {key: metadata[key] for key in ("deletable", "editable") if key in metadata} == locked, mark
