@@ -7,6 +7,7 @@ first, until one fails. A fault that nobody notices survives, and the exit statu
     python tools/mutate.py --list                       # every fault, and that it fits
     python tools/mutate.py fgsm-sign no-box-clip
     python tools/mutate.py --by tests -n 2 --resume     # all, two at a time, without those whose result is known
+    python tools/mutate.py --likeliest                  # a first pass: survivors among the lessons that teach the function
     python tools/mutate.py --shard 2/8 --store part2.json
     python tools/mutate.py --merge part1.json part2.json
     python tools/mutate.py --changed main               # what a change since `main` touches, for ten minutes
@@ -442,6 +443,11 @@ def arguments():
     parser.add_argument(
         "-n", type=int, default=1, help="faults tried at a time, one thread of TensorFlow each"
     )
+    parser.add_argument(
+        "--likeliest",
+        action="store_true",
+        help="ask only the files that the catalogue names; what they let through is said, not stored",
+    )
     parser.add_argument("--general", nargs="+", metavar="FILE", help="mutants of these files of advlib")
     parser.add_argument("--sample", type=int, default=60, help="so many of each file (60)")
     given = parser.parse_args()
@@ -474,7 +480,7 @@ def main():
         return 0
     minutes = given.minutes or (MINUTES if given.changed is not None else None)
     end = None if minutes is None else time.monotonic() + 60 * minutes
-    only_likeliest = given.changed is not None or bool(given.general)
+    only_likeliest = given.likeliest or given.changed is not None or bool(given.general)
     run = Run(given.by, given.store, end, only_likeliest, bool(given.general))
     if given.resume:
         chosen = [
