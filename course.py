@@ -232,6 +232,8 @@ def with_teach():
 
 
 def lock(teach):
+    if teach and not (ROOT / TEACH).is_file():
+        raise Problem(f"there is no {TEACH} here: this is a student's copy, which has nothing to teach with")
     return TEACH if teach else "requirements.txt"
 
 
@@ -321,9 +323,8 @@ def state_of_venv(teach=False):
 def setup(offline=False, teach=False):
     """Make .venv what the lock says. Where nothing is to be done: a fraction of a second."""
     start = time.monotonic()
-    if teach and not (ROOT / TEACH).is_file():
-        raise Problem(f"there is no {TEACH} here: this is a student's copy, which has nothing to teach with")
     teach = teach or with_teach()
+    lock(teach)  # a student's copy is refused before anything is made
     state = state_of_venv(teach)
     if state == "ready":
         say(f"set-up is up to date ({seconds(start)})")
@@ -599,6 +600,7 @@ def locked_for(python, system, os_name, platform_system, machine, teach=False):
 
 def bundle(target, python, teach=False):
     """Fill wheels/ with all that `setup --offline` needs."""
+    lock(teach)  # a student's copy is refused before anything is made
     for_teachers = ["--teach"] if teach else []
     if Path(sys.prefix).resolve() != VENV.resolve():  # what reads the lock is in .venv
         setup()

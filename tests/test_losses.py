@@ -20,6 +20,7 @@ def every(z, y, t, z_clean):
         "cross_entropy_targeted": lambda z: losses.cross_entropy_targeted(z, y, t),
         "margin_targeted": lambda z: losses.margin_targeted(z, y, t),
         "dlr_targeted": lambda z: losses.dlr_targeted(z, y, t),
+        "difference": lambda z: losses.difference(z, y, t),
         "kl": lambda z: losses.kl(z, z_clean),
     }
 
@@ -34,6 +35,20 @@ def test_by_hand():
     assert losses.dlr_targeted(z, [1], [0]).numpy()[0] == pytest.approx(-3 / (5 - (1 - 1) / 2))
     assert losses.margin_targeted(z, [1], [0]).numpy()[0] == -3
     assert losses.cross_entropy_targeted(z, [1], [0]).numpy()[0] == pytest.approx(2 - log_sum, rel=1e-5)
+    # from label 0 to target 2 past the largest, 1; and to target 1, beyond the boundary of the pair
+    assert losses.margin_targeted(z, [0], [2]).numpy()[0] == 1 - 5
+    assert losses.difference(z, [0], [2]).numpy()[0] == 1 - 2
+    assert losses.difference(z, [0], [1]).numpy()[0] == 5 - 2
+
+
+@pytest.mark.parametrize("name", every(Z, Y, T, Z))
+def test_a_loss_does_not_depend_on_the_company(name):
+    alone = [
+        every(Z[i : i + 1], Y[i : i + 1], T[i : i + 1], Z[-1:])[name](Z[i : i + 1]).numpy()[0]
+        for i in range(5)
+    ]
+    together = every(Z[:5], Y[:5], T[:5], np.repeat(Z[-1:], 5, axis=0))[name](Z[:5]).numpy()
+    assert together == pytest.approx(np.array(alone), rel=1e-5)
 
 
 def test_margin_of_all_negative_logits():

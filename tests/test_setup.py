@@ -260,6 +260,14 @@ def test_setup_installs_once(course, installer, capsys):
     assert "set-up is up to date" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["setup", "bundle"])
+def test_a_students_copy_has_nothing_to_teach_with(course, installer, capsys, command):
+    (course.ROOT / course.TEACH).unlink()
+    assert course.main([command, "--teach"]) == 1
+    assert "this is a student's copy" in capsys.readouterr().err
+    assert not installer and not course.VENV.exists()
+
+
 def test_setup_prefers_uv_and_falls_back_on_pip(course, installer, monkeypatch, capsys):
     monkeypatch.setattr(course, "find_uv", lambda: ["uv"])
     quiet = course.run_quietly

@@ -170,7 +170,17 @@ def forks():
     return context
 
 
-def trial(folder, arguments, output):
+class LikeliestFirst:
+    """A plugin for pytest: tests named after the broken functions before the others, as a file may take minutes."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def pytest_collection_modifyitems(self, items):
+        items.sort(key=lambda item: not any(name in item.name for name in self.names))
+
+
+def trial(folder, arguments, names, output):
     """A process of its own: pytest, with the advlib in `folder` before the sound one; ends with pytest's exit status."""
     if hasattr(os, "setsid"):  # a group of its own, so that kernels end with it
         os.setsid()
@@ -182,7 +192,7 @@ def trial(folder, arguments, output):
     sys.path.insert(0, folder)
     import pytest
 
-    status = int(pytest.main(arguments))
+    status = int(pytest.main(arguments, plugins=[LikeliestFirst(names)]))
     found = sys.modules.get("advlib")
     if found is None or not Path(found.__file__).is_relative_to(folder):
         print(f"advlib came from {found and found.__file__}: the broken one was expected")
@@ -191,10 +201,10 @@ def trial(folder, arguments, output):
     os._exit(status)
 
 
-def pytest_in(folder, arguments, seconds):
-    """(exit status, output) of pytest against the advlib in `folder`; TimeoutError after `seconds`."""
+def pytest_in(folder, arguments, seconds, names=()):
+    """(exit status, output) of pytest against the advlib in `folder`; TimeoutError after `seconds`. names: broken functions."""
     output = Path(folder, "output.txt")
-    process = forks().Process(target=trial, args=(str(folder), arguments, str(output)))
+    process = forks().Process(target=trial, args=(str(folder), arguments, names, str(output)))
     process.start()
     process.join(seconds)
     late = process.is_alive()
@@ -225,12 +235,13 @@ def who_notices(fault, by, files, end=None):
     end: the value of time.monotonic() at which to give up."""
     with tempfile.TemporaryDirectory() as folder:
         broken_copy(fault, Path(folder))
+        names = [name.split(".")[-1] for name in functions(fault)]
         for file in files:
             left = LONGEST if end is None else min(LONGEST, end - time.monotonic())
             if left <= 0:
                 raise NotTried("no time was left")
             try:
-                status, said = pytest_in(folder, words(file, by), left)
+                status, said = pytest_in(folder, words(file, by), left, names)
             except TimeoutError:
                 raise NotTried(f"{file.name} took longer than {left:.0f} s") from None
             if status == 1:
