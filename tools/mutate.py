@@ -8,6 +8,7 @@ first, until one fails. A fault that nobody notices survives, and the exit statu
     python tools/mutate.py fgsm-sign no-box-clip
     python tools/mutate.py --by tests -n 2 --resume     # all, two at a time, without those whose result is known
     python tools/mutate.py --likeliest                  # a first pass: survivors among the lessons that teach the function
+    python tools/mutate.py --sound -n 2                 # no fault at all: every file must pass, or the scores mean nothing
     python tools/mutate.py --shard 2/8 --store part2.json
     python tools/mutate.py --merge part1.json part2.json
     python tools/mutate.py --changed main               # what a change since `main` touches, for ten minutes
@@ -29,6 +30,7 @@ import multiprocessing
 import os
 import random
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -170,6 +172,47 @@ def forks():
     return context
 
 
+class ForkedKernel:
+    """A notebook's kernel that has imported `PRELOAD`: a fork of its trial, which is one. What jupyter_client asks of a Popen."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self):
+        context = multiprocessing.get_context("fork")
+        orders, self.orders = context.Pipe(duplex=False)
+        self.process = context.Process(target=self.become, args=(orders,))
+        self.process.start()
+        self.pid = self.process.pid
+
+    @staticmethod
+    def become(orders):
+        command, environment, folder = orders.recv()
+        os.setsid()
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        import matplotlib
+
+        # As a kernel's MPLBACKEND would, had matplotlib not been there first; `use` would import it too soon.
+        matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"
+        sys.argv = command[command.index("-m") + 1 :]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+    def launch(self, command, env, cwd, **_):
+        self.orders.send((command, dict(env), cwd))
+        return self
+
+    def poll(self):
+        return self.process.exitcode
+
+    def wait(self):
+        self.process.join()
+        return self.process.exitcode
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+
 class LikeliestFirst:
     """A plugin for pytest: tests named after the broken functions before the others, as a file may take minutes."""
 
@@ -190,6 +233,11 @@ def trial(folder, arguments, names, output):
     os.chdir(folder)  # in the repository, subprocesses of tests would find the sound one
     os.environ.update(ONE_THREAD, PYTHONPATH=folder, ADVLIB_PROGRESS="0")
     sys.path.insert(0, folder)
+    if "--nbval" in arguments and hasattr(os, "fork"):
+        kernel = ForkedKernel()
+        from jupyter_client.provisioning import local_provisioner
+
+        local_provisioner.launch_kernel = kernel.launch
     import pytest
 
     status = int(pytest.main(arguments, plugins=[LikeliestFirst(names)]))
@@ -220,13 +268,14 @@ def pytest_in(folder, arguments, seconds, names=()):
 
 
 def broken_copy(fault, folder):
-    """A copy of advlib with the fault, in `folder`. ValueError where the patch does not fit exactly once."""
-    text, copy = broken(fault), folder / "advlib"
+    """A copy of advlib with the fault (or None), in `folder`. ValueError where the patch does not fit exactly once."""
+    copy = folder / "advlib"
     # data and weights are linked, not copied
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
     for array in PACKAGE.rglob("*.npz"):
         (copy / array.relative_to(PACKAGE)).symlink_to(array)
-    (copy / fault.file).write_text(text, encoding="utf-8")
+    if fault:
+        (copy / fault.file).write_text(broken(fault), encoding="utf-8")
 
 
 def who_notices(fault, by, files, end=None):
@@ -235,7 +284,7 @@ def who_notices(fault, by, files, end=None):
     end: the value of time.monotonic() at which to give up."""
     with tempfile.TemporaryDirectory() as folder:
         broken_copy(fault, Path(folder))
-        names = [name.split(".")[-1] for name in functions(fault)]
+        names = [name.split(".")[-1] for name in functions(fault)] if fault else []
         for file in files:
             left = LONGEST if end is None else min(LONGEST, end - time.monotonic())
             if left <= 0:
@@ -455,6 +504,9 @@ def arguments():
         "-n", type=int, default=1, help="faults tried at a time, one thread of TensorFlow each"
     )
     parser.add_argument(
+        "--sound", action="store_true", help="only see that every file passes without a fault"
+    )
+    parser.add_argument(
         "--likeliest",
         action="store_true",
         help="ask only the files that the catalogue names; what they let through is said, not stored",
@@ -489,6 +541,16 @@ def main():
             compile(broken(fault), fault.file, "exec")
             print(f"{fault.name:36} {fault.file:28} {', '.join(functions(fault))}")
         return 0
+    if given.sound:
+        with ThreadPoolExecutor(max(given.n, 1)) as pool:
+            files = likeliest_first(FAULTS[0], given.by)
+            failing = [
+                file.name
+                for file in pool.map(lambda file: who_notices(None, given.by, [file]), files)
+                if file
+            ]
+        print(f"without a fault {len(files) - len(failing)} of {len(files)} files pass", *failing)
+        return 1 if failing else 0
     minutes = given.minutes or (MINUTES if given.changed is not None else None)
     end = None if minutes is None else time.monotonic() + 60 * minutes
     only_likeliest = given.likeliest or given.changed is not None or bool(given.general)
