@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("nbgrader", reason="marking needs the extra teach: pip install -e '.[teach]'")
 
 import nbformat
-from browser import end
+from browser import chromium, end, find_chromium
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
@@ -230,9 +230,9 @@ def soon(url, process, said):
             time.sleep(0.5)
 
 
-@isolated
-def test_the_page_for_marking_by_hand(tiny, tmp_path):
-    """nbgrader's page shows a submission, in JupyterLab started in the class's folder, and asks no other host."""
+@pytest.fixture
+def page_for_marking(tiny, tmp_path):
+    """(course, where a browser logs in to it, its HTML): nbgrader's page for one submission, in JupyterLab started in the class's folder."""
     exercises, given = tiny
     course = marking.Course(tmp_path / "class", exercises)
     marking.collect(course, hand_in(tmp_path / "in", given, {"ann": RIGHT}))
@@ -249,16 +249,48 @@ def test_the_page_for_marking_by_hand(tiny, tmp_path):
         address = next(
             found for line in process.stdout if (found := re.search(r"(http://\S+)/lab\?(token=\w+)", line))
         )
-        said = []
-        threading.Thread(
-            target=said.extend, args=[process.stdout], daemon=True
-        ).start()  # or it would wait to be read
-        url = f"{address[1]}/formgrader/submissions/{number}/?{address[2]}"
-        page = soon(url, process, said)
+        said = []  # or it would wait to be read
+        threading.Thread(target=said.extend, args=[process.stdout], daemon=True).start()
+        path = f"/formgrader/submissions/{number}/"
+        page = soon(f"{address[1]}{path}?{address[2]}", process, said)
+        yield course, f"{address[1]}/login?{address[2]}&next={path}", page
     finally:
         end(process)
+
+
+@isolated
+def test_the_page_for_marking_by_hand(page_for_marking):
+    """It shows the submission, and asks no other host."""
+    _, _, page = page_for_marking
     assert "So it is." in page and "formgrade.js" in page
     assert not re.findall(r"(?:src|href)=[\"']https?://", page)
+
+
+@isolated
+def test_a_mark_and_a_comment_by_hand(page_for_marking, tmp_path):
+    """What a teacher types into the page is in the gradebook, the marks and the student's feedback."""
+    find_chromium()
+    course, url, _ = page_for_marking
+    with chromium(tmp_path) as page:
+        page.open(url)
+        page.wait_for(
+            "document.querySelectorAll('.score.needs_manual_grade').length === 1", "an answer to mark"
+        )
+        page.wait_for("formgrader.comment_uis.length", "comments")
+        for field, value in ((".score.needs_manual_grade", "2.5"), ("textarea.comment", "Say why.")):
+            page.evaluate(f"""(() => {{
+                const field = [...document.querySelectorAll('{field}')].at(-1);
+                field.focus();
+                field.value = '{value}';
+                field.dispatchEvent(new Event('change', {{bubbles: true}}));
+            }})()""")
+        page.wait_for("!document.querySelector('.needs_manual_grade')", "the mark to be saved")
+        page.wait_for("jQuery.active === 0", "everything to be saved")
+    assert rows(course)["ann"]["3"] == 2.5 and rows(course)["ann"]["report"] == ""
+    with course.gradebook() as gradebook:
+        assert gradebook.find_comment("s-3", TINY, TINY, "ann").comment == "Say why."
+    marking.feedback(course)
+    assert any("Say why." in path.read_text(encoding="utf-8") for path in course.folder.rglob("*.html"))
 
 
 @isolated

@@ -38,6 +38,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -214,13 +215,22 @@ class ForkedKernel:
 
 
 class LikeliestFirst:
-    """A plugin for pytest: tests named after the broken functions before the others, as a file may take minutes."""
+    """A plugin for pytest, as a file may take minutes: tests named after the broken functions before the others, and of one
+    test's many parameters the first before any second."""
 
     def __init__(self, names):
         self.names = names
 
     def pytest_collection_modifyitems(self, items):
-        items.sort(key=lambda item: not any(name in item.name for name in self.names))
+        met = Counter()
+
+        def place(item):
+            other = not any(name in item.name for name in self.names)
+            key = (other, getattr(item, "originalname", item.name))
+            met[key] += 1
+            return other, met[key]
+
+        items.sort(key=place)
 
 
 def trial(folder, arguments, names, output):
