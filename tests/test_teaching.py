@@ -232,7 +232,7 @@ def soon(url, process, said):
 
 @pytest.fixture
 def page_for_marking(tiny, tmp_path):
-    """(course, where a browser logs in to it, its HTML): nbgrader's page for one submission, in JupyterLab started in the class's folder."""
+    """(course, where a browser logs in to it, its HTML): nbgrader's page for a submission, in the class's JupyterLab."""
     exercises, given = tiny
     course = marking.Course(tmp_path / "class", exercises)
     marking.collect(course, hand_in(tmp_path / "in", given, {"ann": RIGHT}))
