@@ -125,7 +125,7 @@ def each(client, model, work, parts):
     """
     plugin = _Model(pack(model))
     _register(client, plugin)
-    waiting, running, done = enumerate(parts), {}, as_completed()
+    waiting, running, done = enumerate(parts), {}, as_completed(loop=client.loop)
 
     def more():
         for i, part in waiting:

@@ -537,6 +537,30 @@ def test_every_loss_attacks(mnist_test):
         assert hit.mean() > 0.5, loss
 
 
+@pytest.mark.parametrize("call", [bim, mi_fgsm])
+def test_bim_and_mi_fgsm_reach_the_surface_with_their_last_step(call):
+    """On two classes of a linear model, whose gradient has the same signs everywhere: a tenth of ε a step."""
+    w = np.random.default_rng(5).normal(size=(64, 2))
+    x = np.random.default_rng(6).uniform(0.3, 0.7, (20, 8, 8, 1)).astype(np.float32)
+    net = affine(w, [0, 0], (8, 8, 1))
+    y = models.predict_logits(net, x).argmax(axis=1)
+    seen = []
+    call(net, x, y, eps=0.1, steps=10, early_stop=False, callback=seen.append)
+    far = [np.abs(t.x_adv - x[t.index]).max() for t in seen]
+    assert far == pytest.approx(np.linspace(0, 0.1, 11), abs=1e-5)
+
+
+@pytest.mark.parametrize(("decay", "end"), [(0.5, 0.5), (1.5, 0.7)])
+def test_mi_fgsm_weighs_a_steep_step_as_much_as_a_flat_one(decay, end):
+    """One pixel, from 0.5 by 0.1 past a peak at 0.55, left of it of slope 8, right of it −1: as both count 1, the sum at 0.6
+    is μ − 1, back for μ = 0.5 and on for μ = 1.5."""
+    model = lambda x: tf.concat([tf.reshape(x, (-1, 1)), -tf.ones((len(x), 1))], axis=1)  # noqa: E731
+    peak = lambda z, y: tf.minimum(8 * (z[:, 0] - 0.55), 0.55 - z[:, 0])  # noqa: E731
+    x, y = np.full((1, 1, 1, 1), 0.5, np.float32), np.array([0])
+    x_adv = mi_fgsm(model, x, y, eps=0.4, steps=2, step_size=0.1, decay=decay, loss=peak, keep="last")
+    assert x_adv.item() == pytest.approx(end, abs=1e-6)
+
+
 def test_momentum_of_zero_is_bim_and_the_scale_of_the_loss_is_no_matter(small_net, images):
     x, y = images
     assert (mi_fgsm(small_net, x, y, eps=0.1, decay=0) == bim(small_net, x, y, eps=0.1)).all()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from advlib import auditing, data, evaluate, models
 from advlib._tensorflow import keras, tf
 from advlib.attacks import autoattack, fgsm, pgd
 from advlib.auditing import CLEAN, SHARD, AuditReport, audit, nearest, stages
+from advlib.diagnostics import Flag
 from advlib.report import check
 
 N, EPS = 100, 0.05
@@ -63,6 +65,11 @@ def test_its_rows_are_those_of_evaluate(given, report):
         assert (report[name].size == direct[name].size).all()
 
 
+def test_what_an_attack_of_a_group_broke_stays_broken(report):
+    group = [report.broken(name) for name in ("APGD-CE", "+ APGD-T", "+ Square")]
+    assert group[0].sum() > 0 and all((before <= after).all() for before, after in pairwise(group))
+
+
 @pytest.mark.full
 def test_a_group_is_cumulative_and_autoattacks(given):
     """The last row of the standard preset leaves what autoattack leaves, image by image."""
@@ -88,6 +95,23 @@ def test_every_preset_has_names_costs_and_json(norm, preset):
     assert {stage.knows for stage in suite} == {"nothing", "gradient", "scores"}
 
 
+def test_a_preset_is_what_it_says():
+    quick, standard, thorough = (
+        ", ".join(stage.name for stage in stages(preset, norm="linf", eps=0.1))
+        for preset in ("quick", "standard", "thorough")
+    )
+    assert quick == "noise, FGSM, PGD-20, APGD-CE, + APGD-T, + Square"
+    assert standard == "noise, FGSM, PGD-40, FMN, APGD-CE, + APGD-T, + FAB-T, + Square"
+    assert "PGD-100×10, FMN, APGD-CE" in thorough and len(thorough) > len(standard)
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard", "thorough"])
+def test_all_random_numbers_hang_on_the_seed(preset):
+    suite = stages(preset, norm="linf", eps=0.1, seed=7)
+    without = [stage.name for stage in suite if stage.about()["parameters"].get("seed") != 7]
+    assert without == ["FGSM"]  # which draws none
+
+
 @pytest.mark.parametrize("norm", ["l2", "l1"])
 def test_other_norms(given, norm):
     model, x, y = given
@@ -103,7 +127,7 @@ def test_nearest_stays_within_its_budget(given):
     size = abs(x_adv - x).max(axis=(1, 2, 3))
     wrong = models.predict_logits(model, x_adv).argmax(axis=1) != y
     assert size.max() <= 0.02
-    assert (wrong | (size == 0)).all()
+    assert (wrong | (size == 0)).all() and (wrong & (size > 0)).any()
 
 
 # --- interruptions
@@ -294,6 +318,19 @@ def test_json_is_of_the_schema_round_trips_and_garbage_is_refused(report):
     for bad in ("", "[]", "{}", text[: len(text) // 2], text.replace('"version": 1', '"version": 9'), "null"):
         with pytest.raises(ValueError, match=r"no report of an audit .* report\.json was expected"):
             AuditReport.from_json(bad)
+
+
+def test_a_size_that_is_no_number_stays_none(report):
+    changed = AuditReport.from_json(report.to_json())
+    changed["FGSM"].size[3] = np.nan
+    again = AuditReport.from_json(changed.to_json())
+    assert again == changed and np.isnan(again["FGSM"].size[3]) and again != report
+
+
+def test_the_worst_colour_of_its_flags(report):
+    flags = [Flag(colour, "a", "b", "c", "d") for colour in ("amber", "red", "green")]
+    found = [replace(report, flags=some).worst for some in (flags, flags[::2], flags[2:], [])]
+    assert found == ["red", "amber", "green", "green"]
 
 
 def test_data_larger_than_memory_is_read_in_slices(given, report):

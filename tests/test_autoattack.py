@@ -217,6 +217,22 @@ def test_rand_breaks_a_random_model(small_net, images, monkeypatch):
     assert sum(len(s.broken) for s in seen) >= 18
 
 
+def test_rand_follows_the_mean_of_its_draws(small_net, images, monkeypatch):
+    """Nothing breaks, so that each of 2 · 3 steps takes five draws of each image; all else takes fewer than 20."""
+    monkeypatch.setattr(module, "EOT_SAMPLES", 5)
+    monkeypatch.setattr(module, "STEPS", 3)
+    shown = []
+
+    class Counted(Noisy):
+        def __call__(self, x):
+            shown.append(len(x))
+            return super().__call__(x)
+
+    x, y = images[0][2:6], images[1][2:6]
+    autoattack(Counted(small_net, 0.001), x, y, eps=1e-4, version="rand", batch_size=4)
+    assert sum(shown) >= 4 * 2 * 3 * 5
+
+
 def test_zero_gradients_and_a_black_box_that_beats_them(mnist_test, monkeypatch):
     """Rounded pixels: no gradient anywhere, and Square breaks what nobody else did."""
     monkeypatch.setattr(module, "QUERIES", 300)

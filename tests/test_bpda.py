@@ -109,6 +109,10 @@ def test_a_defence_may_work_in_place_and_may_be_random(small_net, images):
     before = x.copy()
     expected = models.predict_logits(small_net, in_place(x.copy()))
     assert (models.predict_logits(bpda(small_net, in_place), x) == expected).all() and (x == before).all()
+    for model in (small_net, lambda x: small_net(x)):
+        shown = tf.constant(x)
+        bpda(model, in_place)(shown)
+        assert (shown.numpy() == before).all()
 
     rng = np.random.default_rng(0)
     shaken = bpda(small_net, lambda x: np.clip(x + rng.normal(0, 0.3, x.shape), 0, 1))

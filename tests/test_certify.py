@@ -76,10 +76,14 @@ def test_one_affine_layer_is_bounded_exactly():
     rng = np.random.default_rng(0)
     w, b = rng.normal(size=(16, 3)), rng.normal(size=3)
     x = rng.uniform(0.3, 0.7, (5, 4, 4, 1)).astype(np.float32)
-    low, high = intervals.bounds(affine(w, b, (4, 4, 1)), x, 0.1)
+    net = affine(w, b, (4, 4, 1))
+    low, high = intervals.bounds(net, x, 0.1)
     middle = x.reshape(5, 16) @ w + b
     assert high.numpy() == pytest.approx(middle + 0.1 * np.abs(w).sum(axis=0), abs=1e-5)
     assert low.numpy() == pytest.approx(middle - 0.1 * np.abs(w).sum(axis=0), abs=1e-5)
+    lead = middle[:, 1:] - middle[:, :1] + 0.1 * np.abs(w[:, 1:] - w[:, :1]).sum(axis=0)  # over class 0
+    for margins in (intervals.worst_margins, crown.worst_margins):
+        assert margins(net, x, np.zeros(5, int), 0.1).numpy()[:, 1:] == pytest.approx(lead, abs=1e-5)
 
 
 def test_a_small_relu_net_by_brute_force():
@@ -180,6 +184,34 @@ def test_crown_is_exact_without_a_budget_and_where_no_neuron_can_switch(mnist_te
     assert got == pytest.approx(lead + 0.1 * np.abs(w).sum(), abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("t", "y", "j", "bound"),
+    [
+        (0.25, 0, 1, 0.25),  # x − h: with h ≥ x − t at most t, as at x = 1; with h ≥ 0 it would be 1
+        (0.75, 0, 2, 0.00),  # −h: with h ≥ 0; with h ≥ x − t it would be t
+        (0.25, 2, 0, 0.75),  # h itself: below the line from (0, 0) to (1, 1 − t)
+        (0.75, 2, 0, 0.25),
+        (0.25, 1, 0, 0.00),  # h − x, by the same line
+    ],
+)
+def test_crown_by_hand(t, y, j, bound):
+    """One pixel x in [0, 1] and the logits h = relu(x − t), x and 0: the lower line is the one that lies closer to relu."""
+    k = keras.layers
+    net = keras.Sequential([keras.Input((1, 1, 1)), k.Flatten(), k.Dense(2, "relu"), k.Dense(3)])
+    # x itself is relu(x + 1) − 1
+    net.set_weights([np.ones((1, 2)), np.array([-t, 1]), np.eye(2, 3), np.array([0.0, -1, 0])])
+    x = np.full((1, 1, 1, 1), 0.5, np.float32)
+    assert crown.worst_margins(net, x, np.array([y]), 0.5).numpy()[0, j] == pytest.approx(bound, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", [intervals, crown])
+def test_proved_is_the_right_answer_up_to_the_boundary(method):
+    net, x = half_plane(0.25, 0.1)
+    y = np.array([1])
+    assert method.verified(net, x, y, 0.099).all() and not method.verified(net, x, y, 0.101).any()
+    assert not method.verified(net, x, 1 - y, 0.0).any()
+
+
 def test_crown_refuses_convolutions():
     with pytest.raises(TypeError, match="conv1"):
         crown.verified(models.cnn(), np.zeros((1, 28, 28, 1), np.float32), np.array([0]), 0.1)
@@ -192,6 +224,18 @@ def test_the_norm_of_a_convolution_is_that_of_its_matrix():
     matrix = tf.nn.conv2d(unit, layer.kernel, 2, "SAME").numpy().reshape(128, -1)
     exact = np.linalg.norm(matrix, 2)
     assert exact <= lipschitz.convolution(layer, (8, 8, 2)) <= 1.002 * exact
+
+
+def test_the_lipschitz_constant_of_a_chain_is_the_product_of_its_layers():
+    """Scaling by −3, a convolution that doubles, a diagonal matrix that stretches by at most 4: 24."""
+    k = keras.layers
+    net = keras.Sequential(
+        [keras.Input((2, 2, 1)), k.Rescaling(-3.0, 0.5), k.Conv2D(1, 1), k.Flatten(), k.Dense(2)]
+    )
+    kernel = np.zeros((4, 2))
+    kernel[0, 0], kernel[1, 1] = 3, 4
+    net.set_weights([np.full((1, 1, 1, 1), 2.0), np.ones(1), kernel, np.ones(2)])
+    assert lipschitz.constant(net) == pytest.approx(24, rel=3e-3)
 
 
 def test_the_lipschitz_radius_is_below_every_distance_found(mnist_test):
@@ -272,6 +316,13 @@ def test_it_abstains_where_the_vote_is_close():
     assert smoothing.predict(net, x, sigma=0.25, samples=1000)[0] == smoothing.ABSTAIN
     net, x = half_plane(0.25, 0.4)
     assert smoothing.predict(net, x, sigma=0.25, samples=1000)[0] == 1
+
+
+def test_the_test_behind_a_prediction_is_two_sided():
+    """10 votes of 10 come by chance, either way, with probability 2/2**10 > 0.001; 11 of 11 with 2/2**11 < 0.001."""
+    net, x = half_plane(0.01, 0.4)
+    found = [smoothing.predict(net, x, sigma=0.01, samples=n, alpha=0.001)[0] for n in (10, 11)]
+    assert found == [smoothing.ABSTAIN, 1]
 
 
 def test_the_vote_depends_on_neither_place_nor_company(mnist_test):

@@ -13,6 +13,9 @@ import pytest
 
 pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
+import psutil  # comes with distributed
+from distributed import Client
+
 from advlib import cluster, data, evaluate, models
 from advlib.attacks import fgsm, pgd
 from advlib.auditing import audit
@@ -64,6 +67,30 @@ def test_evaluate_takes_a_client_and_keeps_flags(client, given):
     alone, spread = (evaluate(*given, attacks, norm="linf", eps=0.05, client=c) for c in (None, client))
     assert spread == alone
     assert f"of {N} images" in spread.flags[0].seen and spread.flags[0].colour == "red"
+    in_shards = cluster.evaluate(client, *given, attacks, norm="linf", eps=0.05, shard=100)
+    assert in_shards == alone
+
+
+def overtaken(model, x, y, *, eps, first, folder):
+    """FGSM; but the shard that begins with the image `first` is done only after another."""
+    x_adv, done = fgsm(model, x, y, eps=eps), Path(folder, "done")
+    if (x[0] == first).all():
+        end = time.monotonic() + 60
+        while not done.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(0.5)
+    done.touch()
+    return x_adv
+
+
+def test_a_shard_that_is_overtaken_keeps_its_place(given, tmp_path):
+    model, x, y = given[0], given[1][:60], given[2][:60]
+    attacks = {"fgsm": partial(overtaken, eps=0.05, first=x[0], folder=str(tmp_path))}
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None, set_as_default=False
+    ) as threads:
+        report = cluster.evaluate(threads, model, x, y, attacks, norm="linf", eps=0.05, shard=20)
+    assert report == evaluate(model, x, y, {"fgsm": ATTACKS["fgsm"]}, norm="linf", eps=0.05)
 
 
 def deadly(model, x, y, *, eps, marker):
@@ -146,10 +173,26 @@ def test_an_attack_that_raises_passes_its_error_on(client, given):
     )  # the workers are still there
 
 
+def test_a_recipe_is_not_made_where_it_is_sent_from():
+    made = []
+    cluster.pack(cluster.Recipe(lambda: made.append("a model")))
+    assert made == []
+
+
 @pytest.mark.parametrize("make", [3, None])
 def test_recipe_refuses(make):
     with pytest.raises(TypeError, match="a function that returns a model"):
         cluster.Recipe(make)
+
+
+def test_local_starts_processes_of_one_thread_each_and_ends_them():
+    with cluster.local(2, dashboard_address=None) as client:
+        threads = client.nthreads()
+        running = [psutil.Process(pid) for pid in client.run(os.getpid).values()]
+    assert list(threads.values()) == [1, 1]
+    assert len({os.getpid(), *(process.pid for process in running)}) == 3
+    _, left = psutil.wait_procs(running, timeout=20)
+    assert left == []
 
 
 def test_local_refuses():

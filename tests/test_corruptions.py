@@ -140,13 +140,17 @@ def test_mean_corruption_error():
 def test_errors_are_those_of_the_corrupted_images(mnist_test):
     x, y = mnist_test[0][:100], mnist_test[1][:100]
     net = models.load("mnist-mlp")
+
+    def misread(x):
+        return (models.predict_logits(net, x).argmax(axis=1) != y).mean()
+
     seen = corruptions.errors(net, x, y, kinds=("identity", "translate"))
-    assert seen["identity"] == (models.predict_logits(net, x).argmax(axis=1) != y).mean()
-    assert (
-        seen["translate"]
-        == (models.predict_logits(net, corrupt(x, "translate")).argmax(axis=1) != y).mean()
-        > 0.3
-    )
+    assert list(seen.index) == ["identity", "translate"]
+    assert seen["identity"] == misread(x)
+    assert seen["translate"] == misread(corrupt(x, "translate")) > 0.3
+    other = corruptions.errors(net, x, y, kinds=("translate",), seed=4)
+    assert other["translate"] == misread(corrupt(x, "translate", seed=4)) != seen["translate"]
+    assert list(corruptions.errors(net, x[:2], y[:2]).index) == list(KINDS)
 
 
 def test_bad_input_is_named(digits):

@@ -105,6 +105,19 @@ def test_subset_is_stratified_and_repeatable(mnist):
     assert all(pairs[image.tobytes()] == label for image, label in zip(x, y, strict=True))
 
 
+def test_subset_takes_none_twice_and_keeps_the_order(mnist):
+    place, y = data.subset(np.arange(10_000), mnist.y_test, 5_000)
+    assert (np.diff(place) > 0).all() and (y == mnist.y_test[place]).all()
+
+
+def test_split_is_the_subset_and_the_rest(mnist):
+    y = mnist.y_test
+    (place, y_rest), (chosen, y_chosen) = data.split(np.arange(10_000), y, 500, seed=3)
+    assert (chosen == data.subset(np.arange(10_000), y, 500, seed=3)[0]).all()
+    assert sorted([*place, *chosen]) == list(range(10_000))  # each image once
+    assert (y_rest == y[place]).all() and (y_chosen == y[chosen]).all()
+
+
 @pytest.mark.parametrize(
     ("n", "words"), [(0, "at least 1"), (11, "at most 10"), (2.5, "whole number"), (True, "whole number")]
 )

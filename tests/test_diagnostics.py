@@ -148,6 +148,8 @@ def test_random_output_and_training_mode():
 def test_unstable_predictions_and_constant_output():
     assert checks.unstable_predictions(np.full(9, 0.05)).colour == "green"
     assert checks.unstable_predictions(np.full(9, 0.2)).colour == "amber"
+    jumps = checks.unstable_predictions(np.array([0, 0, 0, 0, 1, 1]))  # of most images nothing changes
+    assert jumps.colour == "amber" and "33.3 %" in jumps.seen
     assert checks.constant_output(np.array([3, 3, 3]), np.array([1, 2, 3])).colour == "amber"
     assert checks.constant_output(np.array([3, 1, 3]), np.array([1, 2, 3])).colour == "green"
     assert checks.constant_output(np.array([3, 3, 3]), np.array([3, 3, 3])).colour == "green"
@@ -160,6 +162,8 @@ def test_probabilities_for_logits():
     assert checks.probabilities_for_logits(p).colour == "red"
     assert checks.probabilities_for_logits(1 / (1 + np.exp(-z))).colour == "amber"
     assert checks.probabilities_for_logits(np.log(p)).colour == "green"
+    by_chance = np.array([[0.5, 0.5], [0.9, 0.8]])  # in one row
+    assert checks.probabilities_for_logits(by_chance).colour == "amber"
 
 
 def test_wrong_range():
@@ -168,6 +172,11 @@ def test_wrong_range():
     right = which(200, slice(0, 60))
     flag = checks.wrong_range(0.0, 1.0, right, {"255·x": ~which(200, 3), "2·x - 1": right})
     assert flag.colour == "red" and "199 as 255·x" in flag.seen and "255 * x" in flag.do
+    # of two scales that suit better it names the one that suits best, whichever was tried first
+    some = which(200, slice(0, 120))
+    for others in ({"255·x": some, "2·x - 1": ~which(200)}, {"2·x - 1": ~which(200), "255·x": some}):
+        flag = checks.wrong_range(0.0, 1.0, right, others)
+        assert "200 as 2·x - 1" in flag.seen and "2 * x - 1" in flag.do
     # a few images more are no other scale
     assert checks.wrong_range(0.0, 1.0, ~which(200, slice(0, 9)), {"255·x": ~which(200)}).colour == "green"
 
@@ -233,6 +242,21 @@ def test_diagnose_finds_saturation_and_calls_a_weak_network_weak(net, digits):
 def test_diagnose_finds_a_random_model(net, digits):
     flags = diagnose(exhibits.noisy(net, std=0.2, seed=0), *digits, norm="linf", eps=0.3, images=30)
     assert {"random output", "silent success"} <= red(flags)
+
+
+def test_diagnose_finds_an_attack_that_was_cut_off():
+    """A gradient that shows one pixel at a time, the darkest: one of seven after the other, PGD-80 gets far, PGD-40 does not."""
+
+    @tf.function
+    def darkest(x):
+        lead = 20 * (tf.reduce_min(x, axis=(1, 2, 3)) - 0.55)
+        return tf.stack([-lead, lead], axis=1)
+
+    x = np.random.default_rng(0).uniform(0.49, 0.51, (110, 1, 7, 1)).astype(np.float32)
+    x[::11] += np.float32(0.3)  # ten images that are wrong already, and count for nothing
+    found = diagnose(darkest, x, np.zeros(110, int), norm="linf", eps=0.1, images=200)
+    (flag,) = (flag for flag in found if flag.name == "incomplete optimisation")
+    assert flag.colour == "red" and "of 100 images more" in flag.seen
 
 
 def test_diagnose_finds_a_collapse_and_lets_the_same_flags_come_again(digits):

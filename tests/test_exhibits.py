@@ -5,6 +5,7 @@ import pytest
 import scipy.special
 
 from advlib import attacks, exhibits, models
+from advlib._tensorflow import tf
 from advlib.attacks.apgd import likeliest_wrong
 
 
@@ -82,6 +83,18 @@ def test_quantised_images_have_no_gradient_and_no_robustness(digits):
         exhibits.quantised(net, levels=1)
 
 
+def pixels(x):
+    """A "model" whose outputs are the pixels, (N, H·W·C): behind a defence it shows what the defence made of them."""
+    return tf.reshape(x, (tf.shape(x)[0], -1))
+
+
+def test_noise_has_its_deviation_and_is_each_images_own(digits):
+    x = digits[1]
+    noise = exhibits.noisy(pixels, std=0.2, seed=1)(tf.constant(x)).numpy() - x.reshape(len(x), -1)
+    assert noise.std() == pytest.approx(0.2, rel=0.05) and noise.mean() == pytest.approx(0, abs=0.01)
+    assert np.abs(np.corrcoef(noise[:5]) - np.eye(5)).max() < 0.2  # 1/28 by chance
+
+
 @pytest.mark.parametrize("compiled", [True, False])
 def test_noise_is_fresh_in_every_call_compiled_or_not_and_can_be_repeated(digits, compiled):
     net, x, _ = digits
@@ -123,6 +136,11 @@ def test_one_bit_is_robust_under_attacks_that_have_its_gradient(digits):
     # beyond, it is as weak as the network
     x_adv = attacks.pgd(model, x, y, eps=0.6, steps=20)
     assert (models.predict_logits(model, x_adv).argmax(axis=1) != y).mean() > 0.9
+
+
+def test_one_bit_is_white_from_one_half_on():
+    x = tf.constant([0.0, 0.3, 0.499, 0.5, 0.501, 1.0], shape=(1, 2, 3, 1))
+    assert exhibits.one_bit(pixels)(x).numpy().tolist() == [[0, 0, 0, 1, 1, 1]]
 
 
 def test_the_detector_rejects_what_is_unsure_and_not_what_was_made_for_it(digits):

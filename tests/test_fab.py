@@ -129,6 +129,17 @@ def test_the_exact_distance_of_a_linear_model_in_three_steps(norm, targets):
     assert (size > exact(norm) * (1 - 1e-4)).all()
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_from_beyond_the_boundary_it_comes_back(norm):
+    """The first step of a linear model ends at 1.05 of the distance, adversarial; the second begins at β of that."""
+    net, x, y, exact = linear()
+    for backward in (0.9, 0.5):
+        seen = []
+        fab(net, x, y, norm=norm, steps=2, backward=backward, callback=seen.append)
+        size = norms.get(norm).size(seen[1].x_adv - x).numpy()
+        assert size == pytest.approx(backward * 1.05 * exact(norm), rel=1e-3) and not seen[1].broken.any()
+
+
 @pytest.mark.parametrize("targets", [None, 3])
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_scale_of_the_logits_is_no_matter(norm, targets, images, small_net):

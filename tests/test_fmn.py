@@ -47,6 +47,17 @@ def test_radius_is_its_equation(norm):
     assert moved.numpy() == pytest.approx(expected, abs=1e-6)
 
 
+def test_steps_fall_to_a_hundredth_along_half_a_cosine():
+    """Far from any boundary nothing else bounds them."""
+    net = affine(np.stack([np.zeros(64), np.ones(64)], axis=1), [1000, 0], (8, 8, 1))
+    x, seen = np.full((2, 8, 8, 1), 0.3, np.float32), []
+    fmn(net, x, np.zeros(2, int), steps=10, step_size=0.2, callback=seen.append)
+    length = np.linalg.norm(np.diff([t.x_adv[0].ravel() for t in seen], axis=0), axis=1)
+    assert length[0] == pytest.approx(0.2, rel=1e-3)
+    assert length[5] == pytest.approx((0.2 + 0.002) / 2, rel=1e-3)
+    assert (np.diff(length) < 0).all() and length[9] < 0.01
+
+
 def test_it_never_rescales_outward():
     """A step that ends inside the ball stays there."""
     x = np.full((1, 4, 4, 1), 0.5, np.float32)

@@ -197,6 +197,19 @@ def test_a_function(module):
         load_model("no_such_module:make")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("raise RuntimeError('no GPU')", "RuntimeError: no GPU"), ("def make(", "SyntaxError")],
+)
+def test_a_module_that_fails_is_named_with_its_reason(text, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "nets_that_fail.py").write_text(text)
+    for source, imports in (("nets_that_fail:make", ()), ("mnist-mlp", ["nets_that_fail"])):
+        with pytest.raises(LoadError, match=rf"nets_that_fail cannot be imported \({words}"):
+            load_model(source, imports=imports)
+
+
 def test_a_checkpoint_and_names_of_nothing(tmp_path):
     loaded = load_model("mnist-mlp")
     assert (loaded.name, loaded.notes) == ("mnist-mlp", [])

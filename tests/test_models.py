@@ -226,6 +226,13 @@ def other_weights(folder):
     shutil.copy(folder / "mnist-cnn.npz", folder / "mnist-mlp.npz")
 
 
+def other_values(folder):
+    path = folder / "mnist-mlp.npz"
+    with np.load(path) as file:
+        weights = {key: file[key] * 2 for key in file.files}
+    np.savez_compressed(path, **weights)
+
+
 def wrong_architecture(folder):
     card = json.loads((folder / "mnist-mlp.json").read_text(encoding="utf-8"))
     (folder / "mnist-mlp.json").write_text(json.dumps({**card, "architecture": "cnn"}), encoding="utf-8")
@@ -243,6 +250,7 @@ def pickled(folder):
     "damage",
     [
         other_weights,
+        other_values,
         wrong_architecture,
         pickled,
         lambda folder: (folder / "mnist-mlp.npz").unlink(),
@@ -259,3 +267,14 @@ def test_damaged_checkpoints_are_never_believed(tmp_path, monkeypatch, damage):
     damage(tmp_path)
     with pytest.raises(ValueError, match=r"(?s)mnist-mlp.*restore it with: git checkout"):
         models.load("mnist-mlp")
+
+
+@pytest.mark.parametrize("change", [{"architecture": "vgg"}, {"sha256": None}, {"measured": []}])
+def test_damaged_cards_are_never_believed(tmp_path, monkeypatch, change):
+    card = {**models.card("mnist-mlp"), **change}
+    (tmp_path / "mnist-mlp.json").write_text(json.dumps(card), encoding="utf-8")
+    monkeypatch.setattr(models, "FOLDER", tmp_path)
+    with pytest.raises(
+        ValueError, match=r"the card mnist-mlp\.json is damaged.*restore it with: git checkout"
+    ):
+        models.card("mnist-mlp")

@@ -120,6 +120,20 @@ def test_l0_projection_keeps_the_pixels_that_cost_most():
     ties = project("l0", x + 0.25, x, 3)  # equal pixels must not all be let through
     assert size("l0", ties - x)[0] == 3
     assert (project("l0", z, x, 0.9) == x).all()
+    # at the wall the first pixel gains little of what it asks: kept, (0.9 − 2)² = 1.21 is left of ‖z − p‖², else 1 + 0.25
+    x, z = (np.array(v, np.float32).reshape(1, 1, 2, 1) for v in ([0.9, 0.5], [2.0, 1.0]))
+    assert project("l0", z, x, 1).ravel().tolist() == pytest.approx([0.9, 1.0])
+
+
+def test_an_l0_step_takes_the_pixel_with_most_to_gain_to_its_wall():
+    """Of 100 pixels the first has the largest slope, 1, and may move by 0.05; the second gains 0.6 · 0.5 on its way to white."""
+    ball, eps = norms.get("l0"), 1
+    x, g = (np.full((1, 10, 10, 1), 0.5, np.float32) for _ in range(2))
+    x[0, 0, 0], g[0, 0, :2, 0] = 0.95, [1, 0.6]
+    moved = ball.project(x + ball.step(eps) * ball.steepest(g, x), x, eps).numpy() - x
+    expected = np.zeros_like(x)
+    expected[0, 0, 1] = 0.5
+    assert moved == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("norm", ALL)
@@ -176,7 +190,9 @@ def test_a_zero_gradient_is_no_step_and_no_nan(norm):
 @pytest.mark.parametrize("norm", BALLS)
 def test_starts_are_uniform_in_the_ball(norm):
     ball, rng, eps = norms.get(norm), np.random.default_rng(0), 0.7
-    sizes = np.array([ball.size(ball.sample(rng, (3, 1, 1), eps)[None]).numpy()[0] for _ in range(4000)])
+    points = np.stack([ball.sample(rng, (3, 1, 1), eps) for _ in range(4000)])
+    sizes = ball.size(points).numpy()
+    assert (points > 0).mean() == pytest.approx(0.5, abs=0.02)  # on every side of x
     assert stats.kstest((sizes / eps) ** 3, "uniform").pvalue > 1e-3
     far = np.array([ball.size(ball.sample(rng, (28, 28, 1), eps)[None]).numpy()[0] for _ in range(300)]) / eps
     assert far.mean() == pytest.approx(784 / 785, abs=5e-4) and far.max() <= 1 + 1e-6
@@ -198,3 +214,10 @@ def test_bad_budgets_say_what_was_expected(norm, bad):
 def test_unknown_norm_lists_the_known(bad):
     with pytest.raises(ValueError, match="'linf', 'l2', 'l1', 'l0'"):
         norms.get(bad)
+
+
+def test_a_norm_that_an_attack_does_not_know_lists_its_own():
+    for norm in ("l1", norms.get("l1")):
+        with pytest.raises(ValueError, match="one of 'l2', 'linf' was expected"):
+            norms.get(norm, among=("l2", "linf"))
+    assert norms.get("linf", among=("l2", "linf")).name == "linf"

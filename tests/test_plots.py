@@ -189,8 +189,16 @@ def test_perturbations_share_a_symmetric_scale():
     assert [ax.images[0].get_clim() for ax in maps] == [pytest.approx((-0.3, 0.3))] * 2
     assert maps[1].images[0].get_array()[1, 1] == np.float32(-0.3)
     assert bar.get_ylabel() == "pixel change (range 0–1)"
-    white = maps[0].images[0].cmap(0.5)
-    assert min(white[:3]) > 0.95
+    raised, left, lowered = maps[0].images[0].to_rgba(np.array([0.3, 0.0, -0.3]))[:, :3]
+    assert min(left) > 0.95  # white
+    assert raised[0] > 2 * raised[2] and lowered[2] > 2 * lowered[0]  # red, and blue
+
+
+def test_channels_of_a_perturbation_are_averaged():
+    delta = np.zeros((1, 2, 2, 3), np.float32)
+    delta[0, 0, 1] = 0.3, 0.0, -0.6
+    plots.perturbations(delta)
+    np.testing.assert_allclose(plt.gcf().axes[0].images[0].get_array(), [[0, -0.1], [0, 0]], atol=1e-6)
 
 
 def test_curves_show_the_table():
@@ -250,6 +258,18 @@ def test_a_report_plots_itself():
     assert [bar.get_width() for bar in plt.gca().patches] == [1.0, 0.975, 0.3, 0.02, 0.02]
 
 
+def test_intervals_show_each_proportion_of_its_own_images():
+    counts = {"50 images": (45, 50), "5,000 images": (1000, 5000)}
+    plots.intervals(counts)
+    ax = plt.gca()
+    bars = [c for c in ax.containers if isinstance(c, ErrorbarContainer)]
+    assert [bar[0].get_xydata()[0].tolist() for bar in bars] == [[0.9, 0], [0.2, 1]]
+    for bar, (k, n) in zip(bars, counts.values(), strict=True):
+        assert bar[2][0].get_segments()[0][:, 0] == pytest.approx(interval(k, n))
+    assert [t.get_text() for t in ax.get_yticklabels()] == list(counts)
+    assert ax.texts[1].get_text() == "1,000 of 5,000: 20.0 % (18.9 to 21.1)"
+
+
 def test_confusion_counts():
     y, predicted = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 0, 1, 1, 0, 2])
     plots.confusion(y, predicted)
@@ -264,14 +284,15 @@ def test_confusion_counts():
 
 
 def test_confidences_are_shares_of_all_images():
-    plots.confidences({"a": Z, "b": np.concatenate([Z, 9 * Z])})
-    first, second = plt.gcf().axes
+    plots.confidences({"a": Z, "b": np.concatenate([Z, 9 * Z]), "c": np.concatenate([Z[:3], 9 * Z[:2]])})
+    first, second, third = plt.gcf().axes
     heights = np.array([bar.get_height() for bar in first.patches])
     assert heights.sum() == pytest.approx(1) and heights[9] == pytest.approx(
         1
     )  # 45.1 % is in the tenth bin of 20
     assert second.patches[19].get_height() == pytest.approx(0.5)
     assert "median 45.1 % of 6 images" in first.get_title(loc="left")
+    assert "median 45.1 % of 5 images" in third.get_title(loc="left")  # two that are sure do not move it
 
 
 def test_traces_of_two_models():

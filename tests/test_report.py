@@ -159,6 +159,12 @@ def test_verdict(report, page):
     assert "Do not believe the robust accuracy: 1 red flag, “zero gradients”" in page.text
 
 
+def test_broken_is_counted_of_the_images_that_are_right_without_attack():
+    report = make()
+    report.prediction = np.where(np.arange(40) < 30, report.y, (report.y + 1) % 4)
+    assert "Broken: of the 30 images that are right without attack." in Reader(render(report)).text
+
+
 @pytest.mark.parametrize(
     ("flags", "said", "colour"),
     [

@@ -89,6 +89,16 @@ def test_table_and_classes_by_hand(report):
     )
 
 
+def test_the_typical_size_is_a_median():
+    def across(model, x, y):  # just over the boundary; the last image is wrong already
+        return np.where(right(model, x, y), np.where(x < 0.5, np.float32(0.51), np.float32(0.49)), x)
+
+    report = evaluate(grey_model, X, Y, {"across": across}, norm="linf", eps=0.5)
+    np.testing.assert_allclose(report.sizes("across"), [0.41, 0.21, 0.06, 0.06, 0.21, np.nan], atol=1e-6)
+    assert report.median_size("across") == pytest.approx(0.21, abs=1e-6)  # the mean is 0.19
+    assert report.table().loc["across", "median size"] == pytest.approx(0.21, abs=1e-6)
+
+
 def test_shown_the_same_twice(report):
     again = evaluate(grey_model, X, Y, {"brighter": brighter, "darker": darker}, norm="linf", eps=0.1)
     assert repr(report) == repr(again) and report._repr_html_() == again._repr_html_() and report == again
@@ -815,6 +825,8 @@ def test_onehot_is_a_confidence_error(probabilities):
 def test_label_distance_depends_on_the_numbering():
     p, y = np.eye(10)[[3, 3, 8]], np.array([3, 4, 3])
     assert robustness.mean_abs_predicted_minus_true_label(p, y) == pytest.approx((0 + 1 + 5) / 3)
+    unsure = np.array([[0.6, 0, 0.4], [0.1, 0.2, 0.7]])  # 0 and 2 are predicted, however surely
+    assert robustness.mean_abs_predicted_minus_true_label(unsure, np.array([0, 0])) == pytest.approx(1)
     swap = np.arange(10)
     swap[[4, 8]] = [8, 4]
     assert robustness.mean_abs_predicted_minus_true_label(p[:, swap], swap[y]) == pytest.approx(

@@ -376,6 +376,34 @@ def test_every_percentage_of_the_interval_and_no_other_is_right(small):
         assert [p for p in range(101) if exam.right(name, "robust", p)] == list(range(low, high + 1))
 
 
+def test_a_hash_tells_nothing_of_other_models_questions_and_sets():
+    given = ("00ff", 10, "oak", "flaw", "none")
+    others = [("ff00", *given[1:]), (*given[:2], "fir", *given[3:]), (*given[:3], "verdict", "none")]
+    assert sealed.digest(*given) == sealed.digest(*given)
+    assert len({sealed.digest(*one) for one in (given, *others)}) == 4
+
+
+def test_a_later_answer_replaces_what_it_names_and_nothing_else(small):
+    folder, key = small
+    right = json.loads(key.read_text())["models"]["oak"]["answers"]
+    sheet = sealed.Sheet(sealed.load(folder))
+    sheet.answer("oak", verdict=right["verdict"], flaw="backdoor")
+    sheet.answer("oak", flaw=right["flaw"])
+    sheet.answer("oak", robust=right["robust"][0])
+    assert sheet.score() == 3
+
+
+def test_a_percentage_counts_as_the_nearest_whole_one(small):
+    folder, key = small
+    _, high = json.loads(key.read_text())["models"]["fir"]["answers"]["robust"]
+    assert high < 100  # it was trained by single steps, and little is left of it
+    sheet = sealed.Sheet(sealed.load(folder))
+    sheet.answer("fir", robust=high + 0.4)
+    assert sheet.score() == 1
+    sheet.answer("fir", robust=high + 0.6)
+    assert sheet.score() == 0
+
+
 @pytest.mark.parametrize(
     "answer, message",
     [
@@ -423,6 +451,20 @@ def test_a_class_merges_its_entries(small, tmp_path):
     latest = sealed.merge(files, exam, keep="latest").set_index("person")
     assert latest.loc["Ada", "right"] == 4
     assert sealed.merge(files[::-1], exam).equals(board)
+
+
+def test_of_entries_with_as_many_right_the_one_of_fewest_tries_is_best(small, tmp_path):
+    folder, key = small
+    exam = sealed.load(folder)
+    files = []
+    for place, person, tries in (("1", "Ada", 3), ("2", "Ada", 1), ("3", "Ada", 2), ("4", "Blaise", 2)):
+        sheet = answered(exam, key)
+        for _ in range(tries):
+            sheet.score()
+        (tmp_path / place).mkdir()
+        files.append(sheet.save(person, tmp_path / place))
+    board = sealed.merge(files, exam)
+    assert board[["person", "right", "tries"]].values.tolist() == [["Ada", 6, 1], ["Blaise", 6, 2]]
 
 
 def test_counts_edited_by_hand_change_nothing(small, tmp_path):

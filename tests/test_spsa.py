@@ -195,6 +195,22 @@ def test_nes_without_momentum_and_with_many_samples_is_pgd():
     assert once == pytest.approx(pgd(net, x, np.zeros(5, int), loss="margin", random_start=False, **options))
 
 
+def test_nes_goes_on_where_the_slope_has_turned_by_less_than_it_was():
+    """Uphill to 0.51, then down a third as steeply, in steps of 0.02: with momentum on, without it back."""
+
+    def tent(x):
+        beyond = tf.reduce_sum(x, axis=(1, 2, 3)) - 0.51
+        return tf.stack([tf.ones_like(beyond), tf.minimum(beyond, -0.3 * beyond)], axis=1)
+
+    x = np.float32([0.499, 0.5, 0.501]).reshape(3, 1, 1, 1)
+    options = {"eps": 0.1, "steps": 2, "step_size": 0.02, "sigma": 0.001}
+    for decay, end in ((0.0, 0.0), (0.9, 0.04)):
+        seen = []
+        nes(tent, x, np.zeros(3, int), decay=decay, callback=seen.append, **options)
+        moved = np.stack([t.x_adv - x for t in seen]).reshape(3, 3)
+        assert moved == pytest.approx(np.array([[0.0] * 3, [0.02] * 3, [end] * 3]), abs=1e-5)
+
+
 @BOTH
 def test_targets(attack, mnist_test):
     x, y = mnist_test[0][:10], mnist_test[1][:10]

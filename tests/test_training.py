@@ -1,5 +1,6 @@
 """Training: the hand-written loop, both ways to stop."""
 
+import numpy as np
 import pytest
 
 from advlib import data, models, training
@@ -55,6 +56,16 @@ def test_stops_by_threshold_or_by_epochs_and_says_so(few):
     history = training.fit(models.mlp(), x, y, epochs=2, loss_threshold=1e-9)
     assert history.stopped_by == "epochs" and len(history.loss) == len(history.accuracy) == 2
     assert history.loss[1] < history.loss[0] and history.accuracy[1] > history.accuracy[0] > 0.3
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_images(few):
+    """With weights that all but stand still, and a last batch of 2 beside two of 4."""
+    x, y = (part[:10] for part in few[0])
+    net = models.mlp(seed=0)
+    z = models.predict_logits(net, x)
+    history = training.fit(net, x, y, epochs=1, batch_size=4, learning_rate=1e-9)
+    assert history.loss[0] == pytest.approx(float(np.mean(cross_entropy(z, y))), rel=1e-4)
+    assert history.accuracy[0] == pytest.approx((z.argmax(axis=1) == y).mean())
 
 
 def test_each_epoch_sees_every_image_once_in_another_order():

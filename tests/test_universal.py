@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from advlib import data, models, norms
+from advlib._tensorflow import tf
 from advlib.attacks import universal
 from advlib.attacks.black_box import BlackBox, NoGradientError
 from advlib.attacks.universal import fooling
@@ -62,6 +63,21 @@ def test_pgd_finds_the_direction_of_a_linear_model():
     assert np.abs(v - 0.01 * np.sign(slope)).max() < 1e-6
     v = universal(net, x, y, eps=0.1, norm="l2", method="pgd", steps=60)
     assert (v * slope).sum() / np.linalg.norm(slope) == pytest.approx(0.1, rel=0.01)
+
+
+def test_an_image_that_is_lost_pulls_no_more():
+    """One image falls to +0.03 in its pixel, three to +0.07 in another; ε is enough for both. The first pulls 15 times as
+    hard: if it went on once it is lost, v would lie along its pixel alone."""
+
+    @tf.function
+    def net(x):
+        first, second = tf.unstack(tf.reshape(x, (-1, 2)), axis=1)
+        return tf.stack([300 * (0.53 - first), 20 * (0.57 - second), tf.zeros_like(first)], axis=1)
+
+    x = np.float32([[0.5, 1], [1, 0.5], [1, 0.5], [1, 0.5]]).reshape(4, 1, 2, 1)
+    y = np.array([0, 1, 1, 1])
+    v = universal(net, x, y, eps=0.1, norm="l2", method="pgd", steps=60)
+    assert fooling(net, x, y, v).fooled == 1
 
 
 def test_fooling_counts_changes_and_error_counts_mistakes():

@@ -323,7 +323,7 @@ FAULTS = [
     *_in(
         "attacks/boundary.py", "07", "decision_based",
         ("boundary-side-step-not-at-right-angles", "eta = eta - column(np.sum((eta * back).reshape(len(x), -1), axis=1) / d**2) * back", "eta = eta.copy()"),
-        ("boundary-keeps-longer-points", "go = broken & (shorter < d)", "go = broken"),
+        ("boundary-walks-on-right-images", "go = broken & (shorter < d)", "go = shorter < d"),
         ("boundary-adapts-backwards", "np.where(share > 0.5, 1.5, np.where(share < 0.2, 1 / 1.5, 1))", "np.where(share > 0.5, 1 / 1.5, np.where(share < 0.2, 1.5, 1))"),
     ),
     *_in(
@@ -676,7 +676,7 @@ FAULTS = [
         ("module-errors-pass-through", "except Exception as error:  # a module of the user's may raise anything", "except ImportError as error:"),
     ),
     *_in(
-        "cluster.py", "05 13", "cluster two_hosts",
+        "cluster.py", "05 13", "cluster",
         ("shards-as-they-finish", "            found[i] = result\n", "            found[next(k for k, f in enumerate(found) if f is None)] = result\n"),
         ("last-image-of-a-shard-lost", "(x[i : i + shard], y[i : i + shard], attacks", "(x[i : i + shard - 1], y[i : i + shard - 1], attacks"),
         ("flags-of-the-first-shard", "report.flags += sum(facts, robustness.Facts()).flags(name, eps)", "report.flags += facts[0].flags(name, eps)"),
@@ -690,7 +690,7 @@ FAULTS = [
     *_in(
         "sealed/__init__.py", "13", "seal",
         ("seal-not-compared", "if found.sha256 != self.sha256:", "if not found.sha256:"),
-        ("set-any-question", 'return found in about["answers"][name][question]', 'return any(found in given for given in about["answers"][name].values())'),
+        ("set-hash-of-any-model", "json.dumps([name, question, answer])", "json.dumps([question, answer])", {"of": "sealed.Set"}),
         ("set-without-its-salt", 'hashlib.pbkdf2_hmac("sha256", text, bytes.fromhex(salt), rounds)', 'hashlib.pbkdf2_hmac("sha256", text, b"salt", rounds)'),
         ("sheet-later-answers-erase", "self.answers[name] |= _checked(given)", "self.answers[name] = _checked(given)"),
         ("sheet-percent-cut-off", "checked[question] = round(float(value))", "checked[question] = int(value)", {"of": "sealed.Sheet"}),
@@ -749,9 +749,9 @@ FAULTS = [
         ("traces-first-column-alone", "                        table[quantity],\n", "                        table[rows[0]],\n", {"lessons": "04 01"}),
         ("tradeoff-axes-swapped", "ax.errorbar(clean[0], robust[0], **ends", "ax.errorbar(robust[0], clean[0], **ends", {"lessons": "10"}),
         ("tradeoff-lines-swapped", '{"xerr": _ends(*clean), "yerr": _ends(*robust)}', '{"xerr": _ends(*robust), "yerr": _ends(*clean)}', {"lessons": "10"}),
-        ("slider-starts-at-the-first", "index = values.index(value)", "index = 0", {"tests": "sliders", "lessons": "02 10"}),
-        ("slider-does-nothing", ', "value")\n', ', "index_")\n', {"tests": "sliders", "lessons": "02 10"}),
-        ("slider-any-number-of-figures", "if len(drawn) != 1:", "if not drawn:", {"of": "plots.sliders", "tests": "sliders", "lessons": "02 10"}),
+        ("slider-starts-at-the-first", "index = values.index(value)", "index = 0", {"lessons": "02 10"}),
+        ("slider-does-nothing", ', "value")\n', ', "index_")\n', {"lessons": "02 10"}),
+        ("slider-any-number-of-figures", "if len(drawn) != 1:", "if not drawn:", {"of": "plots.sliders", "lessons": "02 10"}),
     ),
     *_in(
         "testing.py", "03 04", "testing",
