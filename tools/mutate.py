@@ -184,18 +184,22 @@ class ForkedKernel:
         self.process = context.Process(target=self.become, args=(orders,))
         self.process.start()
         self.pid = self.process.pid
+        os.setpgid(
+            self.pid, self.pid
+        )  # signals for the kernel go to its group, which must not be the trial's
 
     @staticmethod
     def become(orders):
         command, environment, folder = orders.recv()
-        os.setsid()
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
         import matplotlib
+        import pandas
 
-        # As a kernel's MPLBACKEND would, had matplotlib not been there first; `use` would import it too soon.
+        # Both ask for a kernel when they are imported, and there was none; `matplotlib.use` would want one now.
         matplotlib.rcParams["backend"] = "module://matplotlib_inline.backend_inline"
+        pandas.set_option("display.max_columns", 20)
         sys.argv = command[command.index("-m") + 1 :]
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
