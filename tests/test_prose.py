@@ -626,6 +626,13 @@ def fits_45_of_50():
     return 45, 50, math.ceil(low), math.floor(high)
 
 
+def noticed(by):
+    """How many of the seeded faults were noticed, and how many were tried."""
+    found = json.loads((ROOT / "tools" / "faults.json").read_text(encoding="utf-8"))[by].values()
+    return sum(result["noticed"] is not None for result in found), len(found)
+
+
+
 PERCENT = digits(tolerance_of("≈ 5", "≈ 6"))
 POINTS = digits(tolerance_of("≈ 90 %", "≈ 92 %"))
 WHOLE = f"{float(digits(tolerance_of('≈ 50 of 1000', '≈ 60 of 1000'))) / 10:g}"
@@ -640,6 +647,7 @@ LINKS = [
         "a million images take {} minutes on two cores, one core-hour in all, and a hundred such cores {} seconds",
         a_million_images,
     ),
+    ("README.md", "the tests notice {} of {} seeded faults", lambda: noticed("tests")),
     ("README.md", "with two processes to {} (", lambda: constant("tests/test_two_hosts.py", r"atol=(1e-\d)")),
     ("README.md", "where not all {})", lambda: comma(MEASURED["test_images"])),
     (
