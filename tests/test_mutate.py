@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,6 +54,16 @@ def test_what_is_public_is_what_the_package_says():
     parts = {part for whole in faults.PARTS.values() for part in whole.split()}
     assert parts <= {name.rpartition(".")[2] for name in faults._named()}, "PARTS names what is not there"
     assert not {"losses", "norms.column", "data.DataError"} & set(faults.public())
+
+
+def test_the_likeliest_tests_of_a_file_come_first():
+    """Those of the broken function, and of each test one before any second."""
+    names = ["box[fgsm]", "box[pgd-l2]", "box[pgd-linf]", "ball[fgsm]", "ball[pgd-l2]"]
+    items = [SimpleNamespace(name=name, originalname=name.partition("[")[0]) for name in names]
+    mutate.LikeliestFirst(["pgd"]).pytest_collection_modifyitems(items)
+    assert [item.name for item in items] == [
+        "box[pgd-l2]", "ball[pgd-l2]", "box[pgd-linf]", "box[fgsm]", "ball[fgsm]"
+    ]  # fmt: skip
 
 
 def test_order_and_shards():

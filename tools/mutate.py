@@ -299,6 +299,7 @@ def who_notices(fault, by, files, end=None):
     with tempfile.TemporaryDirectory() as folder:
         broken_copy(fault, Path(folder))
         names = [name.split(".")[-1] for name in functions(fault)] if fault else []
+        ran = False
         for file in files:
             left = LONGEST if end is None else min(LONGEST, end - time.monotonic())
             if left <= 0:
@@ -311,6 +312,9 @@ def who_notices(fault, by, files, end=None):
                 return file
             if status not in (0, 5):  # 5: all its tests are left out
                 raise NotTried(f"pytest could not run {file.name}:\n{said[-3000:]}")
+            ran |= status == 0
+    if not ran:
+        raise NotTried(f"all tests of {', '.join(file.name for file in files)} are left out")
     return None
 
 
