@@ -68,10 +68,13 @@ def check_labels(y, n, classes=None, name="y"):
         hint = (
             "; these look one-hot: use y.argmax(axis=1)"
             if y.ndim == 2 and y.shape[0] == n and y.shape[1] > 1
+            else f"; this is a column: use {name}.ravel()"
+            if y.shape == (n, 1)
             else ""
         )
+        example = f"np.full({n}, {y})" if y.ndim == 0 else f"{name}[:{n}]"
         raise ValueError(
-            f"{name} has shape {y.shape}: one label an image, shape ({n},), was expected, for example y[:{n}]{hint}"
+            f"{name} has shape {y.shape}: one label an image, shape ({n},), was expected, for example {example}{hint}"
         )
     if y.dtype.kind not in "iu":
         raise TypeError(
@@ -159,7 +162,13 @@ def check_logits(z, n):
             "the model returned one number an image: at least two logits were expected; for a single sigmoid output, "
             "advlib.models.as_logits(model) makes two"
         )
-    if z.min() >= -1e-5 and z.max() <= 1 + 1e-5 and np.abs(z.sum(axis=1) - 1).max() <= 1e-3:
+    known = z[~np.isnan(z).any(axis=1)]  # one image without an answer hides nothing of the others
+    if (
+        known.size
+        and known.min() >= -1e-5
+        and known.max() <= 1 + 1e-5
+        and np.abs(known.sum(axis=1) - 1).max() <= 1e-3
+    ):
         raise ProbabilitiesNotLogitsError(
             f"the model returned probabilities (each of {n} rows lies in [0, 1] and sums to 1): logits were "
             "expected, because the gradient of a saturated softmax is zero; for example advlib.models.as_logits(model)"

@@ -254,18 +254,20 @@ def audit(
 
     check_choice(preset, "preset", PRESETS)
     check_choice(norm, "norm", NORMS)
-    check_number(batch_size, "batch_size", low=1, integer=True, example=128)
-    check_number(seed, "seed", low=0, integer=True, example=0)
-    limit is None or check_number(limit, "limit", low=1, integer=True, example=1000)
+    # as Python's own numbers: JSON takes no NumPy ones
+    batch_size = check_number(batch_size, "batch_size", low=1, integer=True, example=128)
+    seed = check_number(seed, "seed", low=0, integer=True, example=0)
+    limit = None if limit is None else check_number(limit, "limit", low=1, integer=True, example=1000)
     n = len(x) if limit is None else min(len(x), limit)
-    head = check_images(x[: min(n, SHARD * batch_size)])
+    step = SHARD * batch_size
+    first = range(0, min(n, max(step, SUBSET)), step)  # a shard at a time, as x may be larger than memory
+    head = np.concatenate([check_images(x[i : min(i + step, n)]) for i in first])
     eps = norms.get(norm).check_eps(eps, head.shape[1:])
     if eps == 0:
         raise ValueError(
             "eps=0: a budget above 0 was expected, for example 0.1; clean accuracy is part of every audit"
         )
-    y = np.asarray(y)
-    y = check_labels(y[:n], n)
+    y = check_labels(y, len(x))[:n]
     about = {"model": {}, "data": {}} | (about or {})
     notes, few = list(about["model"].get("notes", [])), head[:batch_size]
     try:
@@ -284,6 +286,8 @@ def audit(
 
     shards = [slice(i, min(i + SHARD * batch_size, n)) for i in range(0, n, SHARD * batch_size)]
     fingerprint = _fingerprint(x, shards, (n, *head.shape[1:]))
+    # of all images, and before the attacks, as it costs next to nothing and refuses what are no images
+    leak = [] if train is None else [diagnostics.evaluated_on_training_data(x, train, shards)]
     model_about = {
         "name": getattr(model, "name", type(model).__name__),
         "source": None,
@@ -321,7 +325,10 @@ def audit(
             watch.next(names[names.index(name) + 1])
 
     stored = ({name: store.read(f"{i:06d}-{name}") for name in names} for i in range(len(shards)))
-    parts = ((x[part], y[part], suite, norm, eps, known) for part, known in zip(shards, stored, strict=True))
+    parts = (
+        (check_images(x[part]), y[part], suite, norm, eps, known)
+        for part, known in zip(shards, stored, strict=True)
+    )
     for i, units in _shards(client, model, parts):
         for unit in units:
             keep(i, *unit)
@@ -339,7 +346,7 @@ def audit(
     # what all images and the whole suite show takes the place of what the diagnosis saw on a few
     read = list(_read(report, suite))
     known = {flag.name for flag in read}
-    seen = store.once("diagnosis", lambda: _diagnosis(*given, train, diagnosed))
+    seen = leak + store.once("diagnosis", lambda: _diagnosis(*given, diagnosed))
     report.flags += [flag for flag in seen if flag.name not in known] + read
     watch.done("diagnosis", n)
     watch.next("curve")
@@ -501,6 +508,11 @@ class Store:
         if self.path is None:
             return
         about = self.path / "run.json"
+        if not resume and not about.exists() and (self.path.parent / "report.json").exists():
+            raise FileExistsError(
+                f"{folder} holds the report of a finished audit, which this one would replace: choose another folder "
+                "(folder=…, --out …), or delete its report.json"
+            )
         if about.exists():
             try:
                 known = json.loads(about.read_text(encoding="utf-8"))
@@ -622,7 +634,7 @@ class _Watch:
     def next(self, what):
         if self.progress is not None:
             rate = self.spent / self.worth if self.worth > 0.05 * self.left else self.rate
-            self.progress(self.units, self.all, what, rate * self.left)
+            self.progress(self.units, self.all, what, None if rate is None else rate * self.left)
 
     def done(self, name, images, seconds=0.0):
         worth = self.costs[name] * images
@@ -632,25 +644,28 @@ class _Watch:
 
 
 def _seconds_a_gradient(model, x, y, batch_size):
-    """Of one image, measured: what the expected minutes are made of."""
+    """Of one image, measured: what the expected minutes are made of. None where PGD raises, which the audit reports."""
     from advlib.attacks import pgd
 
-    for steps in (1, 4):
-        began = time.perf_counter()
-        pgd(model, x, y, eps=0.01, steps=steps, early_stop=False, batch_size=batch_size)
-        took = time.perf_counter() - began
+    try:
+        for steps in (1, 4):
+            began = time.perf_counter()
+            pgd(model, x, y, eps=0.01, steps=steps, early_stop=False, batch_size=batch_size)
+            took = time.perf_counter() - began
+    except Exception:
+        return None
     return took / (5 * batch_size)
 
 
 # --- what is read from the results
 
 
-def _diagnosis(model, x, y, norm, eps, seed, batch_size, train, images):
+def _diagnosis(model, x, y, norm, eps, seed, batch_size, images):
     if not len(x):
         return []
     given = {"norm": norm, "eps": eps, "images": images, "seed": seed, "batch_size": batch_size}
     try:
-        return diagnostics.diagnose(model, x, y, train=train, **given)
+        return diagnostics.diagnose(model, x, y, **given)
     except Exception as error:
         return [
             Flag(

@@ -96,6 +96,7 @@ def audit(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["ADVLIB_PROGRESS"] = "0"
     folder = [out]
+    _speak()
     with _explained(debug, folder):
         eps = _number(eps)
         check_choice(norm, "--norm", ("linf", "l2", "l1"))
@@ -147,6 +148,7 @@ def compare(
 
     Exit status: 0, whatever the answer; 2 where the two cannot be compared.
     """
+    _speak()
     with _explained(debug, [None]):
         from advlib import robustness
 
@@ -299,6 +301,12 @@ def _p(value):
 def _say(console, text):
     """A line as it is: no markup in file names and messages, and no break where a terminal ends."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _speak():
+    """Where standard output knows no ε or ∞, as a pipe on Windows, a question mark stands for it, and no error."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
 
 
 # made anew, as standard output may be another one than at import

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from advlib._checks import DAMAGED, ProbabilitiesNotLogitsError, check_images, check_logits
-from advlib._tensorflow import keras
+from advlib._tensorflow import keras, tf
 
 __all__ = [
     "ARCHITECTURES", "ProbabilitiesNotLogitsError", "as_logits", "card", "cnn", "linear", "load", "mlp", "names",
@@ -103,14 +103,18 @@ def predict_logits(model, x, batch_size=128):
     return check_logits(Oracle(model, batch_size).logits(x), len(x))
 
 
+SOFTMAX = (keras.activations.softmax, tf.nn.softmax)
+SIGMOID = (keras.activations.sigmoid, tf.nn.sigmoid)
+
+
 def as_logits(model):
     """A Keras model that ends in probabilities, turned into one that returns logits; the model given is not changed.
 
     Handles a softmax or sigmoid as the last layer's activation or as a layer of its own; a single sigmoid output p
-    becomes the two logits (0, log p/(1 − p)), so that class 1 is what the sigmoid meant. A model that ends in neither
-    is returned as it is. The new model shares the layers, but for the last one, which it copies. Raises TypeError for
-    what is no Keras model and ValueError for one whose end cannot be seen (a subclassed model), both with what to do
-    instead. Lesson 09 shows why probabilities hide gradients.
+    becomes the two logits (0, log p/(1 − p)), so that class 1 is what the sigmoid meant. A model that ends in no
+    activation is returned as it is. The new model shares the layers, but for the last one, which it copies. Raises
+    ValueError for one that ends in another activation or whose end cannot be seen (a subclassed model), and TypeError for
+    what is no Keras model, all with what to do instead. Lesson 09 shows why probabilities hide gradients.
 
         >>> as_logits(keras.Sequential([..., keras.layers.Dense(10, activation="softmax")]))
     """
@@ -145,13 +149,13 @@ def as_logits(model):
         ends, logits = type(last).__name__.lower(), source
     elif activation in (None, keras.activations.linear):
         return model
-    elif activation not in (keras.activations.softmax, keras.activations.sigmoid):
+    elif activation not in (*SOFTMAX, *SIGMOID):
         raise ValueError(
             f"{model.name} ends in the activation {getattr(activation, '__name__', activation)!r}: softmax, sigmoid or none was "
             "expected; as a model, give advlib a function that returns logits"
         )
     else:
-        ends = activation.__name__
+        ends = "softmax" if activation in SOFTMAX else "sigmoid"
         logits = source if isinstance(last, keras.layers.Activation) else _without_activation(last, source)
     if ends == "sigmoid":
         if logits.shape[-1] != 1:

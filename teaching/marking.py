@@ -13,6 +13,7 @@ import os
 import re
 import time
 import zipfile
+import zlib
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -188,7 +189,7 @@ def _ids(content):
     try:
         cells = json.loads(content)["cells"]
         return {grade_id(cell) for cell in cells} - {None}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return set()
 
 
@@ -248,6 +249,9 @@ def _zipped(path, student):
                     yield Found(student, name, content, time.mktime((*item.date_time, 0, 0, -1)))
     except (
         zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OverflowError,
         RuntimeError,
         NotImplementedError,
     ):  # damaged, with a password, or of an unknown kind
@@ -271,7 +275,9 @@ def collect(course, folder):
             groups[student, assignment].append(found)
     seen = course.read("collected.json", empty={"students": [], "notes": {}})
     folders = {
-        _student(path.name) for path in Path(folder).iterdir() if path.is_dir() and path.name[0] not in "._"
+        _student(path.name if path.is_dir() else path.stem)
+        for path in Path(folder).iterdir()
+        if (path.is_dir() or path.suffix == ".zip") and path.name[0] not in "._"
     }
     seen["students"] = sorted({*seen["students"], *folders, *(student for student, _ in groups)})
     for (student, assignment), several in sorted(groups.items()):
@@ -420,6 +426,8 @@ def _report(course, collected, student, assignment, row):
     if not course.submitted(student, assignment).exists():
         return {"status": "missing", "report": "nothing handed in"}
     done = course.read(assignment, f"{student}.json", empty={"status": "not marked yet", "notes": []})
+    if "digest" in done and done["digest"] != _digest(course, student, assignment):
+        done = {"status": "changed since it was marked", "notes": done["notes"]}
     notes = [*collected["notes"].get(assignment, {}).get(student, []), *done["notes"]]
     notes += [f"by hand: {name}" for name, score in row.items() if score is None]
     return {"status": done["status"], "report": "; ".join(notes)}

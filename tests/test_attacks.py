@@ -654,6 +654,104 @@ def test_models_are_forgotten_when_they_go():
     assert gone() is None
 
 
+def test_a_model_changed_in_place_is_another_model(images):
+    """A softmax taken off, a new head: what was compiled before must not answer."""
+    x, y = images
+    k = keras.layers
+    net = keras.Sequential([keras.Input(x.shape[1:]), k.Flatten(), k.Dense(10, activation="softmax")])
+    with pytest.raises(models.ProbabilitiesNotLogitsError):
+        models.predict_logits(net, x)
+    net.layers[-1].activation = keras.activations.linear
+    assert models.predict_logits(net, x) == pytest.approx(net(x).numpy(), abs=1e-5)
+    before = pgd(net, x, y, eps=0.1, steps=3)
+    net.pop()
+    net.add(k.Dense(10))
+    assert models.predict_logits(net, x) == pytest.approx(net(x).numpy(), abs=1e-5)
+    assert not np.array_equal(pgd(net, x, y, eps=0.1, steps=3), before)
+
+
+@pytest.mark.parametrize("returned", [dict, lambda z: (z, z)])
+def test_one_tensor_of_logits_is_asked_for(images, returned):
+    x, y = images
+    outputs = {"logits": tf.zeros((128, 10)), "features": tf.zeros((128, 2))}
+    with pytest.raises(TypeError, match="one tensor of logits was expected"):
+        pgd(lambda x: returned(outputs), x, y, eps=0.1)
+
+
+def test_fgsm_takes_its_step_on_a_random_model_too(images):
+    """Whether one draw happens to be wrong or not."""
+    x, y = images
+    net = affine(np.random.default_rng(3).normal(size=(x[0].size, 10)), np.zeros(10), x.shape[1:])
+    y = models.predict_logits(net, x).argmax(axis=1)
+    noisy = lambda x: net(x) + tf.random.normal((len(x), 10), stddev=30.0)  # noqa: E731
+    tf.random.set_seed(0)
+    moved = (fgsm(noisy, x, y, eps=0.1) != x).any(axis=(1, 2, 3))
+    drawn = models.predict_logits(noisy, x).argmax(axis=1) == y
+    assert 0.1 < drawn.mean() < 0.9 and abs(moved.mean() - drawn.mean()) < 0.25
+
+
+def test_numpy_numbers_are_numbers(small_net, images):
+    x, y = images
+    assert np.array_equal(*(pgd(small_net, x, y, eps=0.1, steps=2, seed=s) for s in (3, np.int64(3))))
+    assert np.array_equal(*(ddn(small_net, x, y, steps=2, levels=n) for n in (256, np.int64(256))))
+    for call, option in ((spsa, {"learning_rate": np.float64(0.01)}), (nes, {"decay": np.float64(0.9)})):
+        call(small_net, x[:4], y[:4], eps=0.1, steps=1, samples=2, **option)
+
+
+def test_deepfool_takes_models_of_many_classes():
+    """One graph of K − 1 backward passes would take minutes to build."""
+    x = np.random.default_rng(1).uniform(0.3, 0.7, (2, 8, 8, 1)).astype(np.float32)
+    w = np.random.default_rng(0).normal(size=(x[0].size, 200))
+    net = affine(w, np.zeros(200), x.shape[1:])
+    y = models.predict_logits(net, x).argmax(axis=1)
+    found = deepfool(net, x, y, norm="l2", steps=3)
+    assert (models.predict_logits(net, found).argmax(axis=1) != y).all()
+
+
+def test_small_gradients_have_a_direction_too(mnist_test):
+    """Logits four times as large are no defence: squares of their gradients are 0 in float32."""
+    x, y = mnist_test[0][:24], mnist_test[1][:24]
+    net = models.load("mnist-cnn")
+    big = keras.Sequential([keras.Input((28, 28, 1)), net, keras.layers.Rescaling(4.0)])
+    ball = norms.get("l2")
+    step = ball.steepest(tf.fill((1, 2, 2, 1), np.float32(1e-25)), None)
+    assert step.numpy().ravel() == pytest.approx(np.full(4, 0.5))
+    assert not ball.steepest(tf.zeros((1, 2, 2, 1)), None).numpy().any()
+    left = right(big, pgd(big, x, y, eps=3.0, norm="l2", steps=20, random_start=False), y)
+    assert left.mean() < 0.2
+    sizes = [np.linalg.norm((ddn(m, x, y, steps=30) - x).reshape(24, -1), axis=1) for m in (net, big)]
+    assert np.median(sizes[1]) == pytest.approx(np.median(sizes[0]), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("call", "options", "words"),
+    [
+        (pgd, {"loss": "kl", "y_target": True}, "heads for a class"),
+        (pgd, {"loss": lambda z, y: z[:, 0], "y_target": True}, "heads for a class"),
+        (apgd, {"loss": "kl", "targets": 3}, "heads for a class"),
+        (pgd, {"loss": "kl", "random_start": False}, "gradient is 0"),
+        (bim, {"loss": "kl"}, "gradient is 0"),
+        (mi_fgsm, {"loss": "kl"}, "gradient is 0"),
+        (pgd, {"loss": lambda z, y: tf.reduce_mean(z)}, "one number an image"),
+        (nes, {"decay": 1.0}, "decay"),
+    ],
+)
+def test_settings_that_can_only_fail_are_refused(call, options, words, small_net, images):
+    x, y = images
+    if "y_target" in options:
+        options = options | {"y_target": (y + 1) % 10}
+    with pytest.raises(ValueError, match=words):
+        call(small_net, x, y, eps=0.1, **options)
+
+
+def test_labels_in_a_column_or_alone_get_their_own_hint(small_net, images):
+    x, y = images
+    with pytest.raises(ValueError, match=r"y\.ravel\(\)"):
+        pgd(small_net, x, y[:, None], eps=0.1)
+    with pytest.raises(ValueError, match=r"np\.full\(\d+, 3\)"):
+        pgd(small_net, x, y, eps=0.1, y_target=3)
+
+
 def test_queries_are_counted(small_net, images):
     x, _ = images
     oracle = _loop.Oracle(small_net)

@@ -373,3 +373,67 @@ def test_a_whole_audit_has_its_flags(given, undiagnosed, monkeypatch):
     assert any("training data" in name for name in red)
     assert len(red) <= 2, red  # the other: 40 images are too few for a claim
     assert report.curve[0]["correct"] / report.curve[0]["n"] > 0.5 and report.curve[-1]["correct"] < 5
+
+
+def test_training_images_are_looked_for_in_all_of_x(given):
+    net, x, y = given
+    report = audit(net, x, y, norm="linf", eps=0.05, preset="quick", train=x[len(x) // 2 :], batch_size=4)
+    flag = next(flag for flag in report.flags if flag.name == "evaluated on training data")
+    assert flag.colour == "red" and f" of {len(x)} images" in flag.seen
+
+
+def test_labels_of_other_images_are_refused(given):
+    net, x, y = given
+    with pytest.raises(ValueError, match="one label an image"):
+        audit(net, x, np.concatenate([y, y]), norm="linf", eps=0.05, preset="quick")
+
+
+def test_numpy_numbers_and_tensors_are_taken(given):
+    net, x, y = given
+    plain = audit(net, x[:8], y[:8], norm="linf", eps=0.05, preset="quick", seed=3, limit=8)
+    other = audit(
+        net,
+        tf.constant(x[:8]),
+        y[:8],
+        norm="linf",
+        eps=0.05,
+        preset="quick",
+        seed=np.int64(3),
+        limit=np.int64(8),
+    )
+    assert other.robust_accuracy == plain.robust_accuracy
+    assert json.loads(other.to_json())["settings"] == json.loads(plain.to_json())["settings"]
+
+
+def test_a_model_without_gradients_is_audited_with_its_progress_shown(given):
+    net, x, y = given
+    said = []
+    report = audit(
+        lambda v: net(v).numpy(),
+        x[:8],
+        y[:8],
+        norm="linf",
+        eps=0.05,
+        preset="quick",
+        progress=lambda *a: said.append(a),
+    )
+    assert any(flag.colour == "red" for flag in report.flags) and said and said[0][3] is None
+
+
+def test_a_finished_report_is_not_replaced(given, tmp_path):
+    net, x, y = given
+    audit(net, x[:8], y[:8], norm="linf", eps=0.05, preset="quick", folder=tmp_path / "a")
+    before = (tmp_path / "a" / "report.json").read_bytes()
+    with pytest.raises(FileExistsError, match="finished audit"):
+        audit(net, x[:8], y[:8], norm="linf", eps=0.1, preset="quick", folder=tmp_path / "a")
+    assert (tmp_path / "a" / "report.json").read_bytes() == before
+
+
+def test_an_image_without_an_answer_hides_no_probabilities(given):
+    net, x, _ = given
+    soft = models.predict_logits(net, x)
+    soft = np.exp(soft - soft.max(axis=1, keepdims=True))
+    soft /= soft.sum(axis=1, keepdims=True)
+    soft[0] = np.nan
+    with pytest.raises(models.ProbabilitiesNotLogitsError):
+        models.predict_logits(lambda v: soft[: len(v)], x)

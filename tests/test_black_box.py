@@ -133,3 +133,9 @@ def test_a_fresh_keras_model_can_be_asked_first():
 def test_other_numbers_than_float32_are_named(small_net):
     with pytest.raises(TypeError, match="the images are float64: float32 was expected"):
         BlackBox(small_net)(np.full((2, 28, 28, 1), 0.5))
+
+
+def test_no_answer_is_no_label():
+    z = np.array([[0, 1, 0], [np.nan, 0, 1]], np.float32)
+    shown = BlackBox(lambda x: z, labels=True).shown(z)
+    assert shown[0].argmax() == 1 and np.isnan(shown[1]).all()

@@ -1,5 +1,7 @@
 """Certificates: bounds that hold for every point tried, known values, and refusals by name."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -353,3 +355,35 @@ def test_bad_options_are_named(options, words, mnist_test):
 
 def test_public_names():
     assert certify.__all__ == ["crown", "intervals", "lipschitz", "smoothing"]
+
+
+K = keras.layers
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [K.Dense(1), K.ReLU(max_value=1), K.Dense(2)],
+        [K.Dense(1), K.ReLU(negative_slope=0.5), K.Dense(2)],
+        [K.Dense(1), K.ReLU(threshold=0.5), K.Dense(2)],
+        [K.Rescaling(2.0, -2.0), K.ReLU(), K.Dense(2)],
+        [K.Dense(2, activation="relu")],
+        [K.Dense(2), K.ReLU()],
+        [K.Dense(2, activation=partial(keras.activations.relu, negative_slope=0.5)), K.Dense(2)],
+    ],
+    ids=["capped", "leaky", "threshold", "relu-first", "relu-last", "relu-layer-last", "partial"],
+)
+def test_crown_refuses_what_it_would_get_wrong(parts):
+    """Each of these was once taken for a chain with plain ReLU, and "proved" what is false."""
+    net = keras.Sequential([keras.Input((2, 2, 1)), K.Flatten(), *parts])
+    with pytest.raises(TypeError):
+        crown.verified(net, np.zeros((1, 2, 2, 1), np.float32), [0], 0.01)
+
+
+@pytest.mark.parametrize(
+    "part", [K.ReLU(negative_slope=5.0), K.Activation(partial(keras.activations.relu, negative_slope=5.0))]
+)
+def test_lipschitz_refuses_a_slope_above_1(part):
+    net = keras.Sequential([keras.Input((2, 2, 1)), K.Flatten(), K.Dense(4), part, K.Dense(2)])
+    with pytest.raises(TypeError, match="was expected"):
+        lipschitz.constant(net)

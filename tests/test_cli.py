@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -522,3 +523,13 @@ def test_two_workers_give_the_same(really, world):
     done = really(words[0], "together", *words[2:], "--cluster", "local:2")
     assert done.exit_code == alone.exit_code in (0, 1), done.output
     assert numbers(world / "alone" / "report.json") == numbers(world / "together" / "report.json")
+
+
+def test_output_that_knows_no_infinity_is_no_error(tmp_path):
+    """As a pipe on Windows, which is a build server's."""
+    code = (
+        "import sys; from advlib.cli import _speak; _speak(); print('L\u221e, \u03b5')"  # what reports print
+    )
+    env = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True)
+    assert done.returncode == 0 and done.stdout.strip() == b"L?, ?"

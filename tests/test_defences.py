@@ -371,7 +371,7 @@ tf.config.set_logical_device_configuration(
 import numpy as np
 from advlib import data, models, training
 d = data.load("mnist")
-x, y = d.x_train[:500], d.y_train[:500]
+x, y = d.x_train[:501], d.y_train[:501]  # the last batch is one image, for one of the two
 def weights(strategy, optimizer):
     with strategy.scope():
         net = models.mlp(seed=0)
@@ -379,7 +379,7 @@ def weights(strategy, optimizer):
         trainer.compile(optimizer())
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(100)
     trainer.fit(batches, epochs=1, verbose=0)
-    assert trainer.updates == 5
+    assert trainer.updates == 6
     return net.get_weights()
 def by_adversarial_fit(strategy):
     with strategy.scope():
@@ -403,7 +403,8 @@ print(json.dumps(out))
 
 
 def test_two_replicas_train_as_one():
-    """PGD-7 with random start, five steps. SGD shows a loss scaled by the replicas, which Adam would hide."""
+    """PGD-7 with random start, six steps, the last with an image for one replica alone. SGD shows a loss scaled by the
+    replicas, which Adam would hide."""
     run = subprocess.run([sys.executable, "-c", REPLICAS], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout.splitlines()[-1])
@@ -661,3 +662,65 @@ def test_noise_does_not_make_a_defence(few):
             training.PGD(net, eps=0.1), *validation
         )
     assert left["pgd"]["pgd20"] > left["noisy"]["pgd20"] + 0.2
+
+
+def test_cosine_of_small_gradients_is_that_of_large_ones():
+    a, b = (tf.constant(np.random.default_rng(s).normal(size=(4, 3, 3, 1)), tf.float32) for s in (0, 1))
+    for small in (1e-7, 1e-10):
+        assert cosine(small * a, small * b).numpy() == pytest.approx(cosine(a, b).numpy(), abs=1e-3)
+        assert cosine(small * a, small * a).numpy() == pytest.approx(np.ones(4), abs=1e-3)
+    assert not cosine(0 * a, b).numpy().any()
+
+
+def test_standard_training_keeps_its_best_epoch_too(few):
+    """Without a budget there is no PGD-20 to choose by."""
+    (x, y), validation = few
+    history = training.adversarial_fit(
+        training.Trainer(models.mlp(seed=0)), x, y, validation=validation, epochs=2
+    )
+    assert history.best_epoch in (1, 2) and set(history.validation[0]) == {"clean"}
+
+
+def test_a_trainer_evaluates_under_keras(few):
+    (x, y), _ = few
+    trainer = training.PGD(models.mlp(seed=0), eps=0.1)
+    trainer.compile("adam")
+    loss, accuracy = trainer.evaluate(x, y, verbose=0)
+    z = models.predict_logits(trainer.network, x)
+    assert accuracy == pytest.approx((z.argmax(axis=1) == y).mean(), abs=1e-6)
+    assert loss == pytest.approx(float(np.mean(losses.cross_entropy(z, y))), rel=1e-4)
+
+
+def test_models_that_are_not_built_and_labels_in_a_column_are_named(few):
+    (x, y), _ = few
+    with pytest.raises(ValueError, match="subclassed or unbuilt"):
+        training.PGD(keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10)]), eps=0.1)
+    with pytest.raises(ValueError, match="ravel"):
+        training.Watch((x, y[:, None]))
+
+
+def test_early_stopping_remembers_across_a_resume(few, tmp_path):
+    """Its best value and its patience: a run that was stopped ends where one in one piece does, and is then finished."""
+    (x, y), validation = few
+
+    def run(folder, stop_at=None):
+        class Stop(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == stop_at:
+                    raise KeyboardInterrupt
+
+        stop = keras.callbacks.EarlyStopping("loss", mode="max", patience=3)
+        try:
+            return training.adversarial_fit(
+                training.Trainer(models.mlp(seed=0)), x, y, validation=validation, epochs=9, folder=folder,
+                callbacks=[stop, Stop()],
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            return None
+
+    whole = run(tmp_path / "whole")
+    assert len(whole.loss) < 9 and whole.stopped_by == "callback"
+    run(tmp_path / "parts", stop_at=2)
+    parts = run(tmp_path / "parts")
+    assert len(parts.loss) == len(whole.loss)
+    assert len(run(tmp_path / "parts").loss) == len(whole.loss)

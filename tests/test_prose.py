@@ -632,7 +632,6 @@ def noticed(by):
     return sum(result["noticed"] is not None for result in found), len(found)
 
 
-
 PERCENT = digits(tolerance_of("≈ 5", "≈ 6"))
 POINTS = digits(tolerance_of("≈ 90 %", "≈ 92 %"))
 WHOLE = f"{float(digits(tolerance_of('≈ 50 of 1000', '≈ 60 of 1000'))) / 10:g}"

@@ -536,3 +536,17 @@ def test_the_key_of_the_shipped_set_fits_it():
         right = card["answers"]
         assert exam.right(name, "verdict", right["verdict"]) and exam.right(name, "flaw", right["flaw"])
         assert exam.right(name, "robust", round(100 * card["robust"]))
+
+
+@pytest.mark.parametrize("tries", ["Infinity", "1" + 30 * "0", "-1"])
+def test_an_entry_of_impossible_tries_is_a_note(small, tmp_path, tries):
+    folder, key = small
+    exam = sealed.load(folder)
+    good = answered(exam, key).save("Ada", tmp_path)
+    bad = good.with_name("b.sheet.json")
+    bad.write_text(
+        re.sub(r'"tries": \d+', f'"tries": {tries}', good.read_text(encoding="utf-8")), encoding="utf-8"
+    )
+    board = sealed.merge([good, bad], exam)
+    assert board["person"].tolist() == ["Ada", "b.sheet.json"]
+    assert board["right"].tolist() == [6, 0] and board["note"][1].startswith("not read: ")

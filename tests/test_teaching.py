@@ -344,6 +344,35 @@ def test_what_a_learning_platform_gives(tiny, tmp_path):
     assert not list(tmp_path.rglob("outside.ipynb"))
 
 
+def test_a_damaged_zip_stops_nobody_and_its_student_is_seen(tiny, tmp_path):
+    exercises, given = tiny
+    folder = hand_in(tmp_path / "in", given, {"ann": RIGHT})
+    with zipfile.ZipFile(folder / "bob.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{TINY}.ipynb", 100 * "what was handed in, ")
+    damaged = bytearray((folder / "bob.zip").read_bytes())
+    damaged[45:60] = 15 * b"\xff"  # the data; the directory at the end is whole
+    (folder / "bob.zip").write_bytes(damaged)
+    (folder / "cleo").mkdir()
+    (folder / "cleo" / f"{TINY}.ipynb").write_text(200_000 * "[", encoding="utf-8")
+    course = marking.Course(tmp_path / "class", exercises)
+    marking.collect(course, folder)
+    assert course.submissions() == [("ann", TINY), ("cleo", TINY)]
+    assert {row["student"]: row["status"] for row in marking.marks(course).to_dict("records")}[
+        "bob"
+    ] == "missing"
+
+
+@isolated
+def test_work_that_changed_since_it_was_marked_is_named(tiny, tmp_path):
+    exercises, given = tiny
+    course = marking.Course(tmp_path / "class", exercises)
+    marking.collect(course, hand_in(tmp_path / "1", given, {"ann": RIGHT}))
+    marking.mark(course, "ann", TINY, QUICK)
+    assert rows(course)["ann"]["status"] == "marked"
+    marking.collect(course, hand_in(tmp_path / "2", given, {"ann": RIGHT | {"s-3": "Late."}}))
+    assert rows(course)["ann"]["status"] == "changed since it was marked"
+
+
 @pytest.mark.parametrize("command", ["autograde", "feedback", "marks"])
 def test_before_anything_is_collected(tiny, tmp_path, monkeypatch, command):
     monkeypatch.setattr(sandbox, "isolation", lambda: None)

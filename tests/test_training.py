@@ -95,3 +95,15 @@ def test_bad_input(few):
         training.fit(lambda x: x, x, y)
     with pytest.raises(ValueError, match="0 to 9"):
         training.fit(models.mlp(), x, y + 5)
+
+
+def test_fit_builds_a_model_and_refuses_softmax():
+    x, y = data.load("mnist")[2:]
+    k = keras.layers
+    net = keras.Sequential([k.Flatten(), k.Dense(10)])
+    training.fit(net, x[:100], y[:100], epochs=1)
+    assert net.built
+    with pytest.raises(models.ProbabilitiesNotLogitsError):
+        training.fit(
+            keras.Sequential([k.Flatten(), k.Dense(10, activation="softmax")]), x[:100], y[:100], epochs=1
+        )

@@ -75,6 +75,8 @@ def run(
     if ball is not None and not smallest:
         eps = ball.check_eps(eps, x.shape[1:])
     callable(loss) or check_choice(loss, "loss", ATTACK_LOSSES)
+    if y_target is not None and (callable(loss) or loss == "kl"):
+        raise ValueError(f"loss={loss!r} with y_target: {NO_TARGET}")
     check_number(seed, "seed", low=0, integer=True, example=0)
     oracle = Oracle(model, batch_size, gradient)
     y = check_labels(y, len(x))
@@ -302,7 +304,7 @@ def put(a, rows, values):
 def stream(image, seed, *purpose):
     """The random generator of one image: keyed by its pixels, the seed and what the numbers are for."""
     digest = hashlib.blake2b(
-        np.ascontiguousarray(image).tobytes(), digest_size=16, key=repr((seed, *purpose)).encode()[:64]
+        np.ascontiguousarray(image).tobytes(), digest_size=16, key=repr((int(seed), *purpose)).encode()[:64]
     )
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest.digest(), "little")))
 
@@ -316,8 +318,9 @@ THREADS = ThreadPoolExecutor(4, thread_name_prefix="advlib")
 class Oracle:
     """A model, called in inference mode on padded batches of one fixed shape; counts the images sent through it.
 
-    Keras models and `tf.function`s are compiled, once for each model, loss and update rule. Any other callable runs
-    eagerly, three to five times slower: compiling it would freeze what it does in Python, random numbers included.
+    Keras models and `tf.function`s are compiled, once for each model, loss and update rule, and again where a Keras model has
+    other layers, activations or variables than before; a plain Python attribute of yours, changed later, is not seen. Any other
+    callable runs eagerly, three to five times slower: compiling it would freeze what it does in Python, random numbers included.
     """
 
     def __init__(self, model, batch_size=128, gradient=True):
@@ -335,6 +338,9 @@ class Oracle:
             from advlib.models import check_keras
 
             check_keras(model)
+        # A layer popped, a new head, LoRA: another model, though the object is the same.
+        layers = model._flatten_layers() if self.keras else ()
+        self.built = tuple((weakref.ref(a), getattr(a, "activation", None), len(a.variables)) for a in layers)
         self.compiles = self.keras or isinstance(model, tf.types.experimental.PolymorphicFunction)
 
     def logits(self, x):
@@ -374,17 +380,20 @@ class Oracle:
                     logits = call(z)
                     value = _loss(loss)(logits, y, aim, z_clean)
                     # sums: no image's gradient depends on the size of the batch
-                    totals = [tf.reduce_sum(value)]
-                    if jacobian:
-                        totals = tf.unstack(tf.reduce_sum(differences(logits, y), axis=0))
-                gradient = [tape.gradient(total, z) for total in totals]
-                if gradient[0] is None:
+                    total = (
+                        tf.reduce_sum(differences(logits, y), axis=0) if jacobian else tf.reduce_sum(value)
+                    )
+                if jacobian:  # in a loop: a graph of K − 1 backward passes takes minutes to build at K = 200
+                    gradient = tape.jacobian(total, z, parallel_iterations=1, experimental_use_pfor=False)
+                else:
+                    gradient = tape.gradient(total, z)
+                if gradient is None:
                     raise NoGradientError(
                         "the model's output does not depend on its input through TensorFlow operations, so there is no "
                         "gradient: a model of TensorFlow or Keras operations was expected; for another, use an attack "
                         "that needs none, for example advlib.attacks.square"
                     )
-                gradient = tf.stack(gradient, axis=1) if jacobian else gradient[0]
+                gradient = tf.transpose(gradient, (1, 0, 2, 3, 4)) if jacobian else gradient
                 predicted = tf.argmax(logits, axis=1)
                 broken = predicted == aim if targeted else predicted != y
                 broken &= ~tf.reduce_any(tf.math.is_nan(logits), axis=1)
@@ -434,7 +443,7 @@ class Oracle:
         if not self.compiles:
             return build(self._call())
         known = _COMPILED.setdefault(self.model, {})
-        key = (key, str(signature))
+        key = (key, str(signature), self.built)
         if key not in known:
             # Through a weak reference: a strong one, held by the cache, would keep every model alive for ever.
             compiled = tf.function(build(self._call(weakref.ref(self.model))), input_signature=signature)
@@ -460,6 +469,11 @@ class Oracle:
                     f"the model {name} does not take images of shape {tuple(x.shape[1:])}: {str(error).strip().splitlines()[0]}; "
                     "images of the shape it was built for were expected, for example (28, 28, 1)"
                 ) from error
+            if isinstance(z, (dict, list, tuple)) and len(z) != 1:
+                raise TypeError(
+                    f"the model {name} returned a {type(z).__name__} of {len(z)}: one tensor of logits was expected, "
+                    "for example lambda x: model(x)[0]"
+                )
             z = tf.convert_to_tensor(z)
             return tf.cast(z, tf.float32) if z.dtype != tf.float32 else z
 
@@ -489,9 +503,20 @@ def _compiled_loss(loss, *given):
 
 
 _LOSSES = {}
+NO_TARGET = "a loss that heads for a class was expected, for example loss='margin'"
+NO_START = "loss='kl' from x itself, where its gradient is 0: a random start was expected, for example pgd(..., loss='kl')"
+
+
+def _one_an_image(value, y):
+    if value.shape != y.shape:
+        raise ValueError(
+            f"the loss returned shape {tuple(value.shape)} for {len(y)} images: one number an image, shape ({len(y)},), was "
+            "expected, for example -tf.gather(logits, y, axis=1, batch_dims=1), without tf.reduce_mean"
+        )
+    return value
 
 
 def _loss(loss):
     if callable(loss):  # a learner's own: (logits, y) → one number an image, to be made large
-        return lambda z, y, target, z_clean: loss(z, y)
+        return lambda z, y, target, z_clean: _one_an_image(loss(z, y), y)
     return ATTACK_LOSSES[loss]

@@ -7,7 +7,7 @@ import numpy as np
 from advlib import norms
 from advlib._checks import check_number
 from advlib._tensorflow import tf
-from advlib.attacks._loop import run
+from advlib.attacks._loop import NO_TARGET, run
 from advlib.norms import column
 
 
@@ -81,6 +81,8 @@ def apgd(
     check_number(restarts, "restarts", low=1, integer=True, example=1)
     check_number(rho, "rho", low=0, high=1, example=0.75)
     targets is None or check_number(targets, "targets", low=1, integer=True, example=9)
+    if targets is not None and (callable(loss) or loss == "kl"):
+        raise ValueError(f"loss={loss!r} with targets={targets}: {NO_TARGET}")
     if targets is not None and y_target is not None:
         raise ValueError(
             f"targets={targets} together with y_target: one of them was expected, for example targets=9, "

@@ -66,4 +66,8 @@ class BlackBox:
 
     def shown(self, z):
         """What an outsider sees of the logits `z`."""
-        return 2 * np.eye(z.shape[1], dtype=np.float32)[z.argmax(axis=1)] if self.labels else z
+        if not self.labels:
+            return z
+        shown = 2 * np.eye(z.shape[1], dtype=np.float32)[z.argmax(axis=1)]
+        shown[np.isnan(z).any(axis=1)] = np.nan  # no answer, and no victory
+        return shown

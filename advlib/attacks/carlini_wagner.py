@@ -61,7 +61,7 @@ def carlini_wagner(
     check_number(searches, "searches", low=1, integer=True, example=9)
     check_number(steps, "steps", low=1, integer=True, example=1000)
     check_number(learning_rate, "learning_rate", low=0, example=0.01)
-    check_number(initial_const, "initial_const", low=0, example=1e-3)
+    check_number(initial_const, "initial_const", above=0, example=1e-3)
 
     def carlini_wagner(group):
         group.confidence, n = confidence, len(group.x)

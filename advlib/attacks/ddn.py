@@ -23,10 +23,8 @@ def ddn_step(ball, at, alpha, gamma, eps, stray):
 
 def direction(g, stray):
     """g/‖g‖₂; where g is 0, the random signs `stray` as a vector of length 1."""
-    size = column(L2.size(g))
-    return tf.where(
-        size < 1e-12, tf.cast(stray, g.dtype) / math.prod(g.shape[1:]) ** 0.5, g / tf.maximum(size, 1e-12)
-    )
+    none = tf.reduce_all(g == 0, axis=(1, 2, 3), keepdims=True)
+    return tf.where(none, tf.cast(stray, g.dtype) / math.prod(g.shape[1:]) ** 0.5, L2.steepest(g, None))
 
 
 def stray_signs(group):
@@ -67,7 +65,8 @@ def ddn(
     """
     check_number(steps, "steps", low=0, integer=True, example=100)
     check_number(gamma, "gamma", low=0, high=0.999, example=0.05)
-    levels is None or check_number(levels, "levels", low=2, integer=True, example=256)
+    if levels is not None:
+        levels = check_number(levels, "levels", low=2, integer=True, example=256)
 
     def ddn(group):
         group.begin(candidate=False)

@@ -27,4 +27,6 @@ def fgsm(model, x, y, *, eps, norm="linf", y_target=None, batch_size=128):
         z = group.ascend(group.x.copy(), ascent_step, ball, eps, ball.step(eps))
         group.best = z
 
-    return run(attack, model, x, y, eps=eps, norm=ball, y_target=y_target, batch_size=batch_size)
+    return run(
+        attack, model, x, y, eps=eps, norm=ball, y_target=y_target, batch_size=batch_size, early_stop=False
+    )

@@ -28,11 +28,12 @@ def normal(group, norm, z, i, radius, count, rngs):
 
     That is the mean step of the probes that ended on the adversarial side minus the mean of the others."""
     v = np.empty_like(z)
-    some = max(1, CHUNK // count)
+    chunk = max(1, CHUNK * 784 // max(784, z[0].size))
+    some = max(1, chunk // count)
     for rows in np.split(np.arange(len(i)), range(some, len(i), some)):
         total, hits = np.zeros((len(rows), 2, *z.shape[1:]), np.float32), np.zeros((len(rows), 2), np.int64)
-        for first in range(0, count, CHUNK):
-            block = min(CHUNK, count - first)
+        for first in range(0, count, chunk):
+            block = min(chunk, count - first)
             draw = partial(probes, norm, block)
             points = np.stack(list(THREADS.map(draw, [rngs[k] for k in i[rows]], z[rows], radius[rows])))
             asked = points.reshape(-1, *z.shape[1:])

@@ -5,7 +5,7 @@ import numpy as np
 from advlib import norms
 from advlib._checks import check_number
 from advlib._tensorflow import tf
-from advlib.attacks._loop import run
+from advlib.attacks._loop import NO_START, run
 
 
 def momentum_step(ball, at, eps, alpha, decay, m):
@@ -32,6 +32,8 @@ def mi_fgsm(
     check_number(steps, "steps", low=0, integer=True, example=10)
     check_number(decay, "decay", low=0, example=1.0)
     step_size is None or check_number(step_size, "step_size", low=0, example=0.01)
+    if loss == "kl":
+        raise ValueError(NO_START)
 
     def attack(group):
         alpha = ball.step(eps / max(steps, 1)) if step_size is None else step_size

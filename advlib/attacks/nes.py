@@ -21,7 +21,7 @@ def nes(
 
     norm: "linf" or "l2". samples: pairs of points x ± σ·u for one estimate, u standard normal, drawn anew for each image and
     step; sigma: σ, in pixel units (the paper's 0.001 is for ImageNet). ĝ estimates the gradient of the margin, averaged over
-    Gaussian noise of deviation σ. step_size: α, by default 2.5·eps/steps. decay: μ in [0, 1). Each step asks 2·samples + 1 times
+    Gaussian noise of deviation σ. step_size: α, by default 2.5·eps/steps. decay: μ, up to 0.999. Each step asks 2·samples + 1 times
     for an image, the last time at the new point; the search for an image ends once that is broken.
     Everything else, what is returned and what is raised are as in `pgd`.
 
@@ -33,7 +33,7 @@ def nes(
     check_number(steps, "steps", low=0, integer=True, example=100)
     check_number(samples, "samples", low=1, integer=True, example=50)
     check_number(sigma, "sigma", above=0, example=0.05)
-    check_number(decay, "decay", low=0, high=1, example=0.9)
+    decay = check_number(decay, "decay", low=0, high=0.999, example=0.9)
     step_size is None or check_number(step_size, "step_size", low=0, example=0.01)
 
     def attack(group):

@@ -4,7 +4,7 @@ import numpy as np
 
 from advlib import norms
 from advlib._checks import check_number, check_start
-from advlib.attacks._loop import run
+from advlib.attacks._loop import NO_START, run
 
 
 def ascent_step(ball, at, eps, alpha):
@@ -21,7 +21,8 @@ def pgd(
     model: callable, images → logits. x: float32 (N, H, W, C) in [0, 1]. y: true labels (N,).
     eps: budget in pixel units; norm: "linf", "l2", "l1" or "l0". steps: gradient steps; step_size: α, by default
     2.5·eps/steps (in L0, whose steps have another unit, the length in `norms.L0.step`). loss: "ce", "margin", "dlr",
-    "kl", or a function (logits, y) → (N,), to be made large. y_target: wanted labels (N,), for a targeted attack.
+    "kl" (from a start other than x), or a function (logits, y) → (N,), to be made large. y_target: wanted labels (N,), for a
+    targeted attack by one of the first three.
     random_start: begin at a random point of the ball, else at x; start: begin at these images instead.
     restarts: tries, each from its own start, on the images still standing. seed: of the starts.
     keep: "best" returns the best iterate (adversarial first, then the largest loss; never x itself), "last" the last.
@@ -43,6 +44,8 @@ def pgd(
             f"restarts={restarts} with keep='last': one restart was expected there; keep='best' returns the best of several"
         )
     step_size is None or check_number(step_size, "step_size", low=0, example=0.01)
+    if loss == "kl" and not random_start and start is None:
+        raise ValueError(NO_START)
     start = check_start(start, x)
 
     def attack(group):

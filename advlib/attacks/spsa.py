@@ -1,12 +1,14 @@
 """SPSA (Uesato et al. 2018): the gradient from finite differences along random signs, then Adam. Lesson 07."""
 
+import math
+
 import numpy as np
 
 from advlib import norms
 from advlib._checks import check_number
 from advlib.attacks._loop import run
 
-# Points asked about at once, to bound the memory.
+# Points of 28 × 28 asked about at once, to bound the memory; fewer of larger images.
 PROBES = 2048
 
 
@@ -16,7 +18,7 @@ def slope(group, z, delta, samples, draw, rngs):
     draw(rng, shape) makes the v_s, each image's from its own generator; E[v·vᵀ] = 1, so that E[ĝ] = ∇L where L is linear. The
     points asked about are clipped to [0, 1], as images are: where a pixel is black or white, ĝ is half as large."""
     g, shape = np.zeros_like(z), z.shape[1:]
-    at_once = max(1, PROBES // (2 * samples))
+    at_once = max(1, PROBES * 784 // max(784, math.prod(shape)) // (2 * samples))
     for first in range(0, len(group.standing), at_once):
         i = group.standing[first : first + at_once]
         v = np.stack([draw(rngs[j], (samples, *shape)) for j in i])
@@ -60,7 +62,7 @@ def spsa(
     check_number(steps, "steps", low=0, integer=True, example=100)
     check_number(samples, "samples", low=1, integer=True, example=128)
     check_number(delta, "delta", above=0, high=1, example=0.01)
-    check_number(learning_rate, "learning_rate", low=0, example=0.01)
+    learning_rate = check_number(learning_rate, "learning_rate", low=0, example=0.01)
 
     def attack(group):
         group.begin(candidate=False)

@@ -10,7 +10,7 @@ import numpy as np
 from advlib import norms
 from advlib._checks import check_images, check_labels
 from advlib._tensorflow import keras, tf
-from advlib.certify.intervals import SLACK, layers
+from advlib.certify.intervals import SLACK, activation_name, layers
 
 
 def dense_layers(model):
@@ -18,7 +18,7 @@ def dense_layers(model):
     k, matrices, pending = keras.layers, [], (1.0, 0.0)
     waits = False  # a ReLU has come, and a dense layer must follow
     for layer in layers(model):
-        name = getattr(getattr(layer, "activation", None), "__name__", "linear")
+        name = activation_name(layer)
         if isinstance(layer, k.Rescaling) and not matrices:
             pending = (
                 np.float32(layer.scale) * pending[0],
@@ -28,13 +28,18 @@ def dense_layers(model):
             W, b = np.asarray(layer.kernel), np.asarray(layer.bias) if layer.use_bias else 0.0
             matrices.append((pending[0] * W, b + pending[1] * W.sum(axis=0)))
             pending, waits = (1.0, 0.0), name == "relu"
-        elif isinstance(layer, k.ReLU) or (isinstance(layer, k.Activation) and name == "relu"):
+        elif matrices and name == "relu" and isinstance(layer, k.ReLU | k.Activation):
             waits = True
         elif not isinstance(layer, k.Flatten | k.Dropout):
             raise TypeError(
                 f"layer {layer.name!r} is a {type(layer).__name__} where CROWN-lite does not know it: a chain of Rescaling, "
                 "Flatten and Dense layers with ReLU between them was expected, for example advlib.models.mlp()"
             )
+    if waits or not matrices:
+        raise TypeError(
+            f"the model {model.name!r} does not end in a Dense layer without activation, as was expected, "
+            "for example advlib.models.mlp()"
+        )
     return [
         (tf.constant(W, tf.float32), tf.constant(np.broadcast_to(b, W.shape[1]), tf.float32))
         for W, b in matrices

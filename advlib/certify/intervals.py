@@ -100,6 +100,16 @@ def activation(layer, low, high):
     return layer.activation(low), layer.activation(high)
 
 
+def activation_name(layer):
+    """The name of the function that a layer ends in; "linear" for none."""
+    if isinstance(layer, K.ReLU):
+        if layer.negative_slope or layer.threshold:
+            return "ReLU with a negative slope or a threshold"
+        return "relu" if layer.max_value is None else "capped relu"
+    function = getattr(layer, "activation", None)
+    return "linear" if function is None else getattr(function, "__name__", repr(function))
+
+
 def box(x, eps):
     """The L∞ ball of radius ε around x, cut to [0, 1]: (low, high)."""
     return tf.maximum(x - eps, 0.0), tf.minimum(x + eps, 1.0)

@@ -5,7 +5,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 
 from advlib._checks import check_images, check_labels
 from advlib._tensorflow import keras, tf
-from advlib.certify.intervals import layers
+from advlib.certify.intervals import activation_name, layers
 from advlib.models import predict_logits
 
 SAFETY = 1.001  # an iteration comes from below: a little is added
@@ -39,8 +39,8 @@ def constant(model):
                 f"layer {layer.name!r} is a {type(layer).__name__}, for which there is no Lipschitz rule: Dense, Conv2D, ReLU, "
                 "Rescaling, batch normalisation, Flatten and max-pooling without overlap have one"
             )
-        name = getattr(getattr(layer, "activation", None), "__name__", "linear")
-        if name not in ("relu", "linear", "tanh", "sigmoid"):
+        name = activation_name(layer)
+        if name not in ("relu", "capped relu", "linear", "tanh", "sigmoid"):
             raise TypeError(
                 f"layer {layer.name!r} has the activation {name}: relu, tanh, sigmoid or none was expected"
             )

@@ -90,7 +90,7 @@ def _votes(model, x, sigma, counts, alpha, seed, batch_size):
     alpha = check_number(alpha, "alpha", above=0, high=0.5, example=0.001)
     for count in counts:
         check_number(count, "samples", low=1, integer=True, example=1000)
-    check_number(seed, "seed", low=0, integer=True, example=0)
+    seed = check_number(seed, "seed", low=0, integer=True, example=0)
     classes = predict_logits(model, x[:1]).shape[1]
     vote = _compiled(Oracle(model, batch_size), classes, x.shape[1:], batch_size)
     votes = [np.zeros((len(x), classes), np.int64) for _ in counts]

@@ -51,6 +51,8 @@ PINTOR = "Pintor et al. 2022, arXiv 2106.09947"
 def probabilities_for_logits(z):
     """Whether outputs `z` (N, K) are probabilities: red where each row sums to 1, amber where all lie in [0, 1]. Lesson 09."""
     z = np.asarray(z)
+    if not np.isnan(z).all():  # one image without an answer hides nothing of the others
+        z = z[~np.isnan(z).any(axis=1)]
     inside = z.min() >= -1e-5 and z.max() <= 1 + 1e-5
     sums = np.abs(z.sum(axis=1) - 1).max() <= 1e-3
     return _flag(
@@ -321,21 +323,23 @@ def too_few_images(correct, n):
     )  # fmt: skip
 
 
-def evaluated_on_training_data(x, train):
+def evaluated_on_training_data(x, train, parts=(slice(None),)):
     """How many of the images x (N, H, W, C) are among `train`, exactly, in 8-bit pixels. Red where they are clearly more than
-    1 %, amber for any. train: images, or a tuple whose first entry they are. Lesson 01, 08."""
-    x = check_images(x)
+    1 %, amber for any. train: images, or a tuple whose first entry they are. parts: the slices in which x is read, for one
+    that is larger than memory. Lesson 01, 08."""
+    shape = check_images(x[parts[0]]).shape[1:]
     train = check_images(train[0] if isinstance(train, tuple | list) else train, "train")
-    if train.shape[1:] != x.shape[1:]:
+    if train.shape[1:] != shape:
         raise ValueError(
-            f"train has images of shape {train.shape[1:]}, x of {x.shape[1:]}: the same shape was expected, for example the "
+            f"train has images of shape {train.shape[1:]}, x of {shape}: the same shape was expected, for example the "
             "x_train that the model was fitted on"
         )
     known = set(_keys(train))
-    k = sum(key in known for key in _keys(x))
+    found = [key in known for part in parts for key in _keys(check_images(x[part]))]
+    k, n = sum(found), len(found)
     return _flag(
-        _colour(k, len(x), 0, SEEN), "evaluated on training data",
-        f"{k} of {len(x)} images are among the {len(train):,} training images",
+        _colour(k, n, 0, SEEN), "evaluated on training data",
+        f"{k} of {n} images are among the {len(train):,} training images",
         "the model has been fitted to these very images: accuracy on new ones is lower, robust accuracy more so",
         "evaluate on images that were kept apart", CARLINI, "none of these images was trained on"
     )  # fmt: skip

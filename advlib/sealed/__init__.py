@@ -243,7 +243,15 @@ def merge(files, exam, keep="best"):
     for path in sorted(map(Path, files)):
         try:
             row = _row(path, exam)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             why = f"no {error}" if isinstance(error, KeyError) else (str(error) or type(error).__name__)
             unread.append({"person": path.name, "right": 0, "note": f"not read: {why.splitlines()[0][:120]}"})
             continue
@@ -261,11 +269,14 @@ def _row(path, exam):
         raise ValueError("this is no entry of the leaderboard")
     if entry["set"] != exam.id:
         raise ValueError(f"it answers the set {entry['set']}, not {exam.id}")
+    tries = int(entry["tries"])
+    if not 0 <= tries < 10**9:
+        raise ValueError(f"{tries} tries")
     answers = {name: _checked(given) for name, given in entry["answers"].items() if name in exam}
     right = _mark(exam, answers)
     note = "" if entry["checksum"] == _checksum(entry) and entry["right"] == right else "edited by hand"
     return {
-        "person": str(entry["person"]).strip(), "right": right, "of": len(QUESTIONS) * len(exam), "tries": int(entry["tries"]),
+        "person": str(entry["person"]).strip(), "right": right, "of": len(QUESTIONS) * len(exam), "tries": tries,
         "when": str(entry["when"]), "note": note,
     }  # fmt: skip
 

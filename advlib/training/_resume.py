@@ -92,7 +92,7 @@ class Resume(keras.callbacks.Callback):
 
 def plain(callback):
     """Those of a callback's attributes that are numbers, text, arrays, or lists and dicts of such."""
-    own = {"validation", "callback", "history", "best", "bar", "watch", "_params", "_model", "path", "began"}
+    own = {"params", "_params", "min_delta", *getattr(callback, "kept_elsewhere", ())}
     return {name: value for name, value in vars(callback).items() if name not in own and is_plain(value)}
 
 

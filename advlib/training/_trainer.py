@@ -49,10 +49,15 @@ class Trainer(keras.Model):
         super().__init__(name=f"{type(self).__name__.lower()}_{network.name}")
         self.network, self.ball = network, norms.get(norm)
         self.norm = self.ball.name
-        self.eps = self.ball.check_eps(eps, network.input_shape[1:])
-        self.train_eps = self.eps
-        if train_eps is not None:
-            self.train_eps = self.ball.check_eps(train_eps, network.input_shape[1:])
+        try:
+            shape = network.input_shape[1:]
+        except AttributeError:
+            raise ValueError(
+                f"{network.name} is a subclassed or unbuilt model, whose input shape a defence cannot see: a Sequential or "
+                "functional model, built, was expected, for example one that begins with keras.Input((28, 28, 1))"
+            ) from None
+        self.eps = self.ball.check_eps(eps, shape)
+        self.train_eps = self.eps if train_eps is None else self.ball.check_eps(train_eps, shape)
         self.ramp = check_number(ramp, "ramp", low=0, high=1, example=0.3)
         self.seed = check_number(seed, "seed", low=0, integer=True, example=0)
         self.total = 0
@@ -87,6 +92,18 @@ class Trainer(keras.Model):
             loss, logits = self.losses(z, x, y)
             total = share * tf.reduce_sum(loss)
         return self.learn(tape, total, loss, logits, y)
+
+    @property
+    def metrics(self):
+        return [self.mean_loss, self.mean_accuracy]  # without Keras's own, which has the same name as ours
+
+    def test_step(self, data):
+        """Loss and accuracy on images as they are, for `evaluate` and `fit(validation_data=...)`."""
+        x, y = self.images(data)
+        logits = self.network(x, training=False)
+        self.mean_loss.update_state(cross_entropy(logits, y))
+        self.mean_accuracy.update_state(tf.argmax(logits, axis=1) == y)
+        return {"loss": self.mean_loss.result(), "accuracy": self.mean_accuracy.result()}
 
     def images(self, data):
         """Images and labels (B,) of one batch, as `fit` hands it over."""
@@ -148,13 +165,15 @@ class Trainer(keras.Model):
         """`sample(rng, shape, *given)` for each image of this replica's part of the batch: (B, *shape).
 
         Every replica draws for the whole batch and takes its own rows, so that 1 replica and 8 train on the same points."""
-        context = tf.distribute.get_replica_context()
-        first = context.replica_id_in_sync_group * tf.shape(x)[0]
+        context, first = tf.distribute.get_replica_context(), 0
+        if context.num_replicas_in_sync > 1:  # the last batch need not be shared out evenly
+            counts = context.all_gather(tf.shape(x)[:1], axis=0)
+            first = tf.reduce_sum(counts[: context.replica_id_in_sync_group])
 
         def rows(update, first, n, *given):
             rng = np.random.default_rng([self.seed, int(update)])
             drawn = [sample(rng, tuple(shape), *given) for _ in range(first + n)]
-            return np.stack(drawn[first:]).astype(np.float32)
+            return np.asarray(drawn[first:], np.float32).reshape(n, *shape)
 
         update = tf.convert_to_tensor(self.optimizer.iterations)
         drawn = tf.numpy_function(rows, [update, first, tf.shape(x)[0], *given], tf.float32)

@@ -117,9 +117,13 @@ class Watch(keras.callbacks.Callback):
     For a `fit` of your own: `trainer.fit(x, y, callbacks=[Watch((x_val, y_val))])`; the scores are then in its logs, the best
     weights in `.best`, None with keep="last". Arguments as in `adversarial_fit`. Lesson 10."""
 
+    kept_elsewhere = ("validation", "best")  # see `Resume`
+
     def __init__(self, validation, history=None, *, keep="best", callback=None):
         super().__init__()
-        self.validation, self.keep, self.callback = validation, keep, callback
+        x, y = validation
+        self.validation = check_images(x), check_labels(y, len(x))
+        self.keep, self.callback = keep, callback
         self.history, self.best, self.top, self.last_gap = history or History(), None, -np.inf, None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -133,9 +137,10 @@ class Watch(keras.callbacks.Callback):
         history.accuracy.append(float(logs["accuracy"]))
         history.validation.append(scores)
         history.seconds += time.perf_counter() - self.began
-        if self.keep == "best" and scores[trainer.chosen_by] >= self.top:
+        score = scores.get(trainer.chosen_by, scores["clean"])  # without ε there is no PGD-20
+        if self.keep == "best" and score >= self.top:
             self.top, self.best, history.best_epoch = (
-                scores[trainer.chosen_by],
+                score,
                 trainer.network.get_weights(),
                 epoch + 1,
             )
@@ -203,6 +208,8 @@ class Bar(keras.callbacks.Callback):
         self.bar.update()
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.model.stop_training and self.watch.history.stopped_by == "epochs":
+            self.watch.history.stopped_by = "callback"
         scores = self.watch.history.validation[-1]
         self.bar.set_postfix_str(", ".join(f"{name} {value:.1%}" for name, value in scores.items()))
 

@@ -73,7 +73,6 @@ class GradAlign(FGSM):
 
 def cosine(a, b):
     """Of each pair of images, (B,); 0 where one of them is 0."""
-    a, b = (tf.reshape(v, (tf.shape(v)[0], -1)) for v in (a, b))
-    # sums of squares, and a root away from 0: the gradient of a norm at 0 is not a number
-    size = tf.sqrt(tf.reduce_sum(a**2, axis=1) * tf.reduce_sum(b**2, axis=1) + 1e-24)
-    return tf.reduce_sum(a * b, axis=1) / size
+    # each by itself, and a floor: the gradient of a norm at 0 is not a number
+    a, b = (tf.math.l2_normalize(tf.reshape(v, (tf.shape(v)[0], -1)), axis=1, epsilon=1e-24) for v in (a, b))
+    return tf.reduce_sum(a * b, axis=1)

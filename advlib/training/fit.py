@@ -10,6 +10,7 @@ from advlib._checks import check_images, check_labels, check_number
 from advlib._tensorflow import keras, tf
 from advlib.attacks._loop import quiet
 from advlib.losses import cross_entropy
+from advlib.models import predict_logits
 
 
 @dataclass
@@ -89,7 +90,8 @@ def check_training(model, x, y, epochs, batch_size):
             f"the model is a {type(model).__name__}: a keras.Model was expected, for example advlib.models.mlp()"
         )
     x = check_images(x)
-    y = check_labels(y, len(x), model.output_shape[-1] if model.built else None)
+    # builds a model that is not yet, and refuses one that ends in softmax
+    y = check_labels(y, len(x), predict_logits(model, x[:1]).shape[1])
     check_number(epochs, "epochs", low=1, integer=True, example=10)
     check_number(batch_size, "batch_size", low=1, integer=True, example=128)
     return x, y
