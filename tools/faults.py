@@ -43,7 +43,7 @@ def _in(file, lessons, tests, *rows):
 PARTS = {
     "auditing.audit": "Stage Unit Store shard whole_shard attacked",
     "certify.crown.worst_margins": "dense_layers lower",
-    "certify.intervals.bounds": "layers propagate affine activation box",
+    "certify.intervals.bounds": "layers propagate affine activation activation_name box",
     "certify.lipschitz.constant": "convolution",
     "cluster.evaluate": "evaluate_shard each pack",
     "corruptions.corrupt": (

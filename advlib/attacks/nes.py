@@ -21,8 +21,8 @@ def nes(
 
     norm: "linf" or "l2". samples: pairs of points x ± σ·u for one estimate, u standard normal, drawn anew for each image and
     step; sigma: σ, in pixel units (the paper's 0.001 is for ImageNet). ĝ estimates the gradient of the margin, averaged over
-    Gaussian noise of deviation σ. step_size: α, by default 2.5·eps/steps. decay: μ, up to 0.999. Each step asks 2·samples + 1 times
-    for an image, the last time at the new point; the search for an image ends once that is broken.
+    Gaussian noise of deviation σ. step_size: α, by default 2.5·eps/steps. decay: μ, up to 0.999. Each step asks 2·samples + 1
+    times for an image, the last time at the new point; the search for an image ends once that is broken.
     Everything else, what is returned and what is raised are as in `pgd`.
 
     Source: Ilyas et al. 2018, arXiv 1804.08598, §2.2 and Algorithm 1 (there on the log-probability of a target). Lesson 07.
