@@ -184,9 +184,8 @@ class ForkedKernel:
         self.process = context.Process(target=self.become, args=(orders,))
         self.process.start()
         self.pid = self.process.pid
-        os.setpgid(
-            self.pid, self.pid
-        )  # signals for the kernel go to its group, which must not be the trial's
+        # Signals for the kernel go to its group, which must not be the trial's.
+        os.setpgid(self.pid, self.pid)
 
     @staticmethod
     def become(orders):
