@@ -404,7 +404,12 @@ def test_crown_refuses_what_it_would_get_wrong(parts):
 
 
 @pytest.mark.parametrize(
-    "part", [K.ReLU(negative_slope=5.0), K.Activation(partial(keras.activations.relu, negative_slope=5.0))]
+    "part",
+    [
+        K.ReLU(negative_slope=5.0),
+        K.Activation(partial(keras.activations.relu, negative_slope=5.0)),
+        K.Activation("gelu"),  # up to 1.13
+    ],
 )
 def test_lipschitz_refuses_a_slope_above_1(part):
     net = keras.Sequential([keras.Input((2, 2, 1)), K.Flatten(), K.Dense(4), part, K.Dense(2)])

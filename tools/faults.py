@@ -738,7 +738,7 @@ FAULTS = [
         "plots.py", "00 03", "plots",
         ("interval-ends-swapped", "return [[max(p - low, 0)], [max(high - p, 0)]]", "return [[max(high - p, 0)], [max(p - low, 0)]]", {"of": _BARS, "lessons": "05 11 10"}),
         ("per-cent-of-per-cent", 'return f"{100 * p:.1f} %"', 'return f"{p:.1f} %"', {"of": "plots.images plots.accuracies plots.intervals plots.certified plots.confidences"}),
-        ("grey-stretched", 'x[i] if x.shape[3] == 3 else x[i, :, :, 0], cmap="gray", vmin=0, vmax=1', 'x[i] if x.shape[3] == 3 else x[i, :, :, 0], cmap="gray"'),
+        ("grey-stretched", 'x[i] if x.shape[3] == 3 else x[i, :, :, 0], cmap="gray", vmin=0, vmax=1', 'x[i] if x.shape[3] == 3 else x[i, :, :, 0], cmap="gray"', {"lessons": "02 03"}),
         ("confidence-not-normalised", "float(p.max() / p.sum())", "float(p.max())"),
         ("colours-of-the-largest-value", "limit = float(np.abs(delta).max()) or 1.0 if limit is None else float(limit)\n    fig, axes", "limit = float(delta.max()) or 1.0 if limit is None else float(limit)\n    fig, axes"),
         ("blue-raises-a-pixel", 'cmap="RdBu_r"', 'cmap="RdBu"'),
