@@ -452,7 +452,9 @@ def absolute(arguments):
 
 
 def is_file(argument):
-    return not argument.startswith("-") and Path(argument.split("::")[0]).suffix in (".py", ".ipynb")
+    """Whether it names tests or notebooks, or a folder of them; an option's value is written with =, as --ignore=FILE."""
+    path = Path(argument.split("::")[0])
+    return not argument.startswith("-") and (path.suffix in (".py", ".ipynb") or path.is_dir())
 
 
 def lab(arguments):

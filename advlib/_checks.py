@@ -83,7 +83,8 @@ def check_labels(y, n, classes=None, name="y"):
     if y.size and (y.min() < 0 or (classes is not None and y.max() >= classes)):
         top = "the number of classes − 1" if classes is None else classes - 1
         raise ValueError(
-            f"{name} has labels from {y.min()} to {y.max()}: 0 to {top} was expected, for example 7"
+            f"{name} has labels from {y.min()} to {y.max()}: 0 to {top} was expected, "
+            f"for example {7 if classes is None else top}"
         )
     return y.astype(np.int64)
 
@@ -113,6 +114,16 @@ def check_target(y_target, y, classes=None):
             "another class was expected, for example (y + 1) % 10"
         )
     return y_target
+
+
+def check_targets(targets, classes):
+    """`targets`, how many wrong classes an attack heads for; ValueError where a model of so many classes has fewer."""
+    if targets > classes - 1:
+        raise ValueError(
+            f"targets={targets}: a model of {classes} classes has {classes - 1} wrong ones, at most that was expected, "
+            f"for example targets={classes - 1}"
+        )
+    return targets
 
 
 def check_number(value, name, *, low=None, high=None, above=None, integer=False, example):

@@ -159,7 +159,9 @@ class AuditReport(Report):
         """The whole report as JSON text, of the schema `advlib/report/report.schema.json`."""
         about = json.loads(super().to_json()) | {"format": FORMAT, "version": VERSION}
         about |= {name: getattr(self, name) for name in self.MORE}
-        return json.dumps(about, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(about, ensure_ascii=False, allow_nan=False)
+        # a folder's name need not be text in UTF-8, and a report must be
+        return text.encode("utf-8", "replace").decode("utf-8")
 
     @classmethod
     def from_json(cls, text):
@@ -234,13 +236,15 @@ def audit(
     norm: "linf", "l2" or "l1"; eps: the budget in pixel units. preset: "quick", "standard" or "thorough", see `stages`. limit:
     the first so many images. train: images the model was trained on, to be looked for among x. folder: where units of work are
     stored; with resume=True an interrupted audit of the same model, data and settings goes on there. client: a Dask client, see
-    `advlib.cluster`. about: {"model": {...}, "data": {...}, "command": …}, names and sources for the report. progress: is called
-    after each unit with (units done, units in all, what comes next, seconds left or None).
+    `advlib.cluster`; with one the model may be a `cluster.Recipe`. about: {"model": {...}, "data": {...}, "command": …}, names
+    and sources for the report. progress: is called after each unit with (units done, units in all, what comes next, seconds left
+    or None).
 
     A unit is one attack on four batches; what an interruption can lose is the unit under way. An image on which the model
     raises, or returns NaN, counts as not correct, with a red flag; an attack that raises is a red flag, and its images count as
     not broken by it. Raises TypeError or ValueError for bad input before anything is attacked, FileExistsError for a folder
-    that holds an unfinished audit unless `resume`, ValueError where it is one of another model, data or settings.
+    that holds a finished report, or an unfinished audit unless `resume`, ValueError where it is one of another model, data or
+    settings.
 
     Sources: Croce & Hein 2020, arXiv 2003.01690; Carlini et al. 2019, arXiv 1902.06705; Pintor et al. 2022, arXiv 2106.09947.
     Lesson 13.
@@ -254,6 +258,12 @@ def audit(
 
     check_choice(preset, "preset", PRESETS)
     check_choice(norm, "norm", NORMS)
+    sent = model  # to the workers
+    if client is not None:
+        from advlib.cluster import Recipe
+
+        # made here too, for what is measured here; the recipe travels as it is
+        model = model.make() if isinstance(model, Recipe) else model
     # as Python's own numbers: JSON takes no NumPy ones
     batch_size = check_number(batch_size, "batch_size", low=1, integer=True, example=128)
     seed = check_number(seed, "seed", low=0, integer=True, example=0)
@@ -273,7 +283,7 @@ def audit(
     try:
         z, answered = _answers(model, few)
     except ProbabilitiesNotLogitsError:
-        model = as_logits(model)
+        model = sent = as_logits(model)
         notes.append("it ends in probabilities: the logits before them are audited")
         z, answered = _answers(model, few)
     if z is None:
@@ -329,7 +339,7 @@ def audit(
         (check_images(x[part]), y[part], suite, norm, eps, known)
         for part, known in zip(shards, stored, strict=True)
     )
-    for i, units in _shards(client, model, parts):
+    for i, units in _shards(client, sent, parts):
         for unit in units:
             keep(i, *unit)
 
@@ -345,7 +355,7 @@ def audit(
     watch.next("diagnosis")
     # what all images and the whole suite show takes the place of what the diagnosis saw on a few
     read = list(_read(report, suite))
-    known = {flag.name for flag in read}
+    known = {flag.name for flag in report.flags + read}
     seen = leak + store.once("diagnosis", lambda: _diagnosis(*given, diagnosed))
     report.flags += [flag for flag in seen if flag.name not in known] + read
     watch.done("diagnosis", n)
@@ -504,11 +514,11 @@ class Store:
     def __init__(self, folder, run, resume):
         self.path = None if folder is None else Path(folder) / "work"
         self.started, self.seconds = datetime.now(UTC).isoformat(timespec="seconds"), 0.0
-        self.began, self.calls = time.perf_counter(), 0
+        self.began = time.perf_counter()
         if self.path is None:
             return
         about = self.path / "run.json"
-        if not resume and not about.exists() and (self.path.parent / "report.json").exists():
+        if not about.exists() and (self.path.parent / "report.json").exists():
             raise FileExistsError(
                 f"{folder} holds the report of a finished audit, which this one would replace: choose another folder "
                 "(folder=…, --out …), or delete its report.json"
@@ -685,9 +695,10 @@ def _curve(model, x, y, norm, eps, seed, batch_size):
     top = norms.get(norm).largest(x.shape[1:])
     attack = partial(pgd, norm=norm, seed=seed, batch_size=batch_size)
     try:
-        table = robustness.curve(
-            model, x, y, attack, norm=norm, eps_values=[0, *(min(k * eps, top) for k in CURVE)]
-        )
+        with diagnostics.collect_flags():  # the report has them already
+            table = robustness.curve(
+                model, x, y, attack, norm=norm, eps_values=[0, *(min(k * eps, top) for k in CURVE)]
+            )
     except Exception:  # the flags say what the model raised
         return []
     return table[["eps", "correct", "n", "low", "high"]].to_dict("records")

@@ -19,6 +19,7 @@ import math
 import numbers
 import sys
 import types
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -237,6 +238,10 @@ def _quick(side, frame):
     for node in ast.walk(side):
         if not isinstance(node, _PARTS):
             return False
+        if isinstance(node, ast.Name):
+            value = frame.f_locals.get(node.id, frame.f_globals.get(node.id))
+            if isinstance(value, Iterator):  # used up: computed again, it would be another value
+                return False
         if isinstance(node, ast.Call):
             source = ast.unparse(node.func)
             root = frame.f_locals.get(source.partition(".")[0], frame.f_globals.get(source.partition(".")[0]))
@@ -252,7 +257,10 @@ def _summary(value):
     """A value in one line: arrays as shape, dtype and range."""
     shape = getattr(value, "shape", None)
     if shape is not None and not isinstance(value, type) and len(shape):
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except (TypeError, ValueError):  # a symbolic tensor
+            return f"{type(value).__name__} of shape {tuple(shape)}"
         kind = f"array {array.shape} {array.dtype}"
         if array.dtype == bool:
             return f"{kind}, {array.sum()} of {array.size} true"

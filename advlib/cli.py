@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import shlex
+import subprocess
 import sys
 import time
 import traceback
@@ -58,7 +59,10 @@ def audit(
     batch_size: Annotated[int, typer.Option(help="images in a call of the model")] = 128,
     out: Annotated[
         Path | None,
-        typer.Option(help="folder of report.html and report.json (default: audit-NAME)", show_default=False),
+        typer.Option(
+            help="folder of report.html and report.json (default: audit-NAME); a finished report is not replaced",
+            show_default=False,
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="go on with an interrupted audit in --out")
@@ -121,7 +125,7 @@ def audit(
             "model": {"name": loaded.name, "source": model, "notes": loaded.notes}
             | ({"sha256": loaded.sha256} if loaded.sha256 else {}),
             "data": {"source": images.source, "label_names": images.label_names},
-            "command": shlex.join(["advlib", *(a for a in sys.argv[1:] if a != "--resume")]),
+            "command": _typed([a for a in sys.argv[1:] if a != "--resume"]),
         }
         for note in loaded.notes:
             _say(_err(), f"note: {note}")
@@ -429,7 +433,13 @@ def _how_to_resume(folder):
     if folder is None or not (folder / "work").is_dir():
         return ""
     given = sys.argv[1:] + ([] if "--resume" in sys.argv else ["--resume"])
-    return f"; what was computed is kept in {folder}, go on with:\n  {shlex.join(['advlib', *given])}"
+    return f"; what was computed is kept in {folder}, go on with:\n  {_typed(given)}"
+
+
+def _typed(arguments):
+    """The command with these arguments, as one would type it here."""
+    command = ["advlib", *arguments]
+    return subprocess.list2cmdline(command) if os.name == "nt" else shlex.join(command)
 
 
 def _first_line(error):

@@ -81,11 +81,15 @@ class Recipe:
 
 
 def evaluate(client, model, x, y, attacks, *, norm, eps, shard=SHARD):
-    """`robustness.evaluate` on the workers of `client`; arguments, result and errors as there.
+    """`robustness.evaluate` on the workers of `client`; arguments, result and errors as there, but for these.
 
-    shard: images to a task. The seconds of an attack are the sum over the workers.
+    shard: images to a task. The seconds of an attack are the sum over the workers. An exception has no `.report`, as all attacks
+    of a shard run in one task. A flag that an attack raises itself speaks of its shard: of several with one name the report has
+    the worst. The labels of a `Recipe`'s images are compared with its classes shard by shard, those of others before any attack.
     """
     check_number(shard, "shard", low=1, integer=True, example=SHARD)
+    if not isinstance(model, Recipe):
+        robustness.check_labels(y, len(x), robustness._logits(model, x[:1]).shape[1])
     cuts = range(0, len(x), shard)
     parts = ((x[i : i + shard], y[i : i + shard], attacks, norm, eps) for i in cuts)
     found = [None] * len(cuts)

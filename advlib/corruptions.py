@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import ndimage
 from skimage import feature, filters, transform, util
 
+from advlib import robustness
 from advlib._checks import check_choice, check_images, check_labels, check_number
 
 
@@ -43,12 +44,13 @@ def corrupt(x, kind, seed=0):
 def errors(model, x, y, kinds=None, seed=0):
     """The share of images misread under each kind, a pandas Series: "identity" is the clean error.
 
-    kinds: names, by default all of `KINDS`; the other arguments as in `corrupt`. Lesson 12."""
+    kinds: names, by default all of `KINDS`; the other arguments as in `corrupt`. NaN is misread. Lesson 12."""
     from advlib.models import predict_logits
 
     y = check_labels(y, len(check_images(x)))
     wrong = {
-        k: (predict_logits(model, corrupt(x, k, seed)).argmax(axis=1) != y).mean() for k in kinds or KINDS
+        k: (robustness._classes(predict_logits(model, corrupt(x, k, seed))) != y).mean()
+        for k in kinds or KINDS
     }
     return pd.Series(wrong, name="error", dtype=float)
 

@@ -10,7 +10,6 @@ say what was changed for that. `load_data` returns images that are read slice by
 """
 
 import contextlib
-import functools
 import hashlib
 import importlib
 import json
@@ -494,20 +493,10 @@ class Images:
     y: np.ndarray
     source: str
     label_names: list | None = None
-    path: Path | None = None  # None for bundled data
 
     @property
     def shape(self):
         return tuple(self.x.shape[1:])
-
-    @functools.cached_property
-    def sha256(self):
-        """SHA-256 of the file or folder; of the pixels for bundled data."""
-        return (
-            hashlib.sha256(np.ascontiguousarray(self.x)).hexdigest()
-            if self.path is None
-            else _sha256(self.path)
-        )
 
 
 def load_data(source, *, limit=None, part="test"):
@@ -606,7 +595,7 @@ def _npz(path, part):
             return _as_pixels(rows(part), f"{path}: {pair[0]}", part.start)
 
     whole = shape if len(shape) == 4 else (*shape, 1)
-    return Images(_Pixels(read, whole), labels, path.name, None, path)
+    return Images(_Pixels(read, whole), labels, path.name)
 
 
 def _header(file, info, path):
@@ -697,7 +686,7 @@ def _folder(path):
         )
 
     names = [folder.name for folder in classes]
-    return Images(_Pixels(read, (len(files), *shape)), np.array(labels, np.int64), path.name, names, path)
+    return Images(_Pixels(read, (len(files), *shape)), np.array(labels, np.int64), path.name, names)
 
 
 def _picture(file):

@@ -124,16 +124,18 @@ def as_logits(model):
             "logits from it yourself, for example lambda x: features(x) @ w + b"
         )
     check_keras(model)
-    try:
-        inputs, (output,) = model.inputs, model.outputs
-    except (AttributeError, TypeError, ValueError):
-        inputs = None
-    if not inputs:
+    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
+    if not inputs or not outputs:
         raise ValueError(
             f"{model.name} is a subclassed or unbuilt model, whose last layer as_logits cannot see: a Sequential or functional "
-            "model, built, with one output, was expected; for example drop activation='softmax' in its call() and "
-            "return the logits"
+            "model, built, was expected; for example drop activation='softmax' in its call() and return the logits"
         )
+    if len(outputs) != 1:
+        raise ValueError(
+            f"{model.name} has {len(outputs)} outputs: a model with one was expected, "
+            "for example keras.Model(model.inputs, model.outputs[0])"
+        )
+    output = outputs[0]
     last = output._keras_history.operation
     source = last._inbound_nodes[output._keras_history.node_index].input_tensors[0]
     if isinstance(last, keras.Model):  # a model as the last layer of another

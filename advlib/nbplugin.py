@@ -167,7 +167,7 @@ def pytest_configure(config):
     cleanup.enter_context(kernel_environment())
     if not config.option.nbval_kernel_name:  # a kernel named python3 may be another interpreter's
         config.option.nbval_current_env = True
-    if getattr(config.option, "dist", "no") not in ("no", "loadfile", "loadgroup"):
+    if getattr(config.option, "dist", "no") not in ("no", "loadfile"):
         config.option.dist = "loadfile"  # xdist's default scatters a notebook's cells over workers
     cleanup.callback(setattr, nbval, "RunningKernel", nbval.RunningKernel)
     nbval.RunningKernel = type("Kernel", (_Kernel, nbval.RunningKernel), {})
@@ -286,9 +286,19 @@ class _Cell:
         import pytest
 
         broken = getattr(self.parent, "broken", None)
-        if broken:
+        if broken and broken != self._name():
             pytest.skip(f"not run: {broken} failed")
+        self.parent.broken = None  # a second try of the very cell that failed
         self.output_timeout = 30  # nbval's 5 s are too few for a busy machine to say where it was interrupted
+        self._run_what_was_left_out()
+
+    def _run_what_was_left_out(self):
+        """The cells above that -k, --lf or --deselect left out, or all of them where a second try has a new kernel."""
+        kernel, limit = self.parent.kernel, self.config.option.nbval_cell_timeout
+        done = self.parent.done if getattr(self.parent, "ran_in", None) is kernel else 0
+        for _, cell in _code(self.parent.nb)[done : self.cell_num]:
+            kernel.await_reply(kernel.execute_cell_input(cell.source, allow_stdin=False), timeout=limit)
+        self.parent.ran_in, self.parent.done = kernel, max(done, self.cell_num + 1)
 
     def runtest(self):
         try:
@@ -450,7 +460,7 @@ def _first_import(nb):
 
 def _where(trace, words):
     """The innermost line of advlib in a traceback, of IPython's or of Python's kind; nothing where it has none."""
-    frame = r"File \"?[^\"\n]*[/\\]advlib[/\\]([^\"\n:]+)\"?(?::|, line )(\d+)(?:, in ([\w.<>]+))?"
+    frame = r"File \"?[^\"\n]*[/\\]advlib[/\\]((?:(?!-packages[/\\])[^\"\n:])+)\"?(?::|, line )(\d+)(?:, in ([\w.<>]+))?"
     found = re.findall(frame, trace)
     if not found:
         return ""
@@ -467,7 +477,8 @@ def _advice(difference):
 
 def _cause(nb, number, advice=""):
     """What a result that is not the stored one is most likely due to, from what `render` noted."""
-    record, code = _record(nb["metadata"]), [cell for _, cell in _code(nb)][:number]
+    record = _record(nb["metadata"])
+    code = [cell for _, cell in _code(nb)[:number] if cell["source"].strip()]
     then, now = record.get("versions", {}), _versions()
     pairs = enumerate(zip(code, record.get("rendered", []), strict=False), 1)
     edited = [n for n, (cell, stored) in pairs if _digest(cell) != stored]
@@ -516,7 +527,8 @@ def _shortened(difference):
 def _around_the_difference(expected, got, width=200):
     if max(len(expected), len(got)) <= width:
         return expected, got
-    same = next((n for n, pair in enumerate(zip(expected, got, strict=False)) if pair[0] != pair[1]), 0)
+    same = next((n for n, pair in enumerate(zip(expected, got, strict=False)) if pair[0] != pair[1]), None)
+    same = min(len(expected), len(got)) if same is None else same
     start = max(same - 40, 0)
     return tuple(f"...{text[start : start + width]}..." for text in (expected, got))
 
@@ -701,7 +713,7 @@ def _json_differences(stored, normal, place):
 LONGEST_CELL = 25
 CELLS = range(15, 36)
 _MARKERS = re.compile(r"#\s*(NBVAL_\w+|PYTEST_VALIDATE_\w+)")
-_TAGS = re.compile(r"(nbval|pytest-validate)-.*|raises-exception")
+_TAGS = re.compile(r"(nbval|pytest-validate)-.*|raises-exception|skip-execution")
 # A path of two or more parts that starts at a root; not a fraction, a URL or an HTML end tag.
 _PATH = re.compile(r"(?<![\w./:<~])/[\w.-]+/[\w.-]+|\b[A-Za-z]:\\{1,2}\w+|/(?:site|dist)-packages\b")
 _ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
@@ -908,11 +920,11 @@ class Rendering(NamedTuple):
 
 _PEAK = """
 try:
-    import resource, sys
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+    import builtins, resource, sys  # the notebook's own `print` may be another
+    builtins.print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 except ImportError:  # Windows
-    import psutil
-    print(psutil.Process().memory_info().peak_wset)
+    import builtins, psutil
+    builtins.print(psutil.Process().memory_info().peak_wset)
 """
 
 
@@ -941,6 +953,7 @@ def render(path, timeout=600):
         km=kernel,
         timeout=timeout,
         resources={"metadata": {"path": str(path.parent)}},
+        skip_cells_with_tag="",  # else nbclient passes over "skip-execution", and an old output would stay
         store_widget_state=False,
         record_timing=False,
         on_cell_execute=lambda cell, cell_index: started.append(cell_index),
@@ -997,7 +1010,7 @@ def find(names):
         elif path.is_file():
             paths = [path]
         else:
-            paths = sorted(Path("notebooks").glob(f"{name}*.ipynb"))
+            paths = sorted(path for path in Path("notebooks").glob("*.ipynb") if path.name.startswith(name))
         if not paths:
             raise FileNotFoundError(
                 f"{name}: a notebook, a folder of notebooks, or the first letters of a lesson in notebooks/ "

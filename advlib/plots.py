@@ -141,6 +141,10 @@ def perturbations(delta, *, titles=None, columns=None, limit=None, label="pixel 
             f"delta is {describe(delta)}: (images, height, width) or (…, channels) was expected, "
             "for example x_adv - x"
         )
+    if not np.isfinite(delta).all():
+        raise ValueError(
+            "delta has numbers that are not finite: a change of each pixel was expected, for example x_adv - x"
+        )
     delta = delta.mean(axis=3) if delta.ndim == 4 else delta
     limit = float(np.abs(delta).max()) or 1.0 if limit is None else float(limit)
     fig, axes = _grid(
@@ -719,7 +723,8 @@ def _frame(draw, values):
 
 
 def _looks(n):
-    return [LOOKS[i % len(LOOKS)] for i in range(n)]
+    k = len(LOOKS)  # past the last each colour comes again, with another style, marker and hatching
+    return [(LOOKS[i % k][0], *LOOKS[(i + i // k) % k][1:]) for i in range(n)]
 
 
 def _pale(colour):
@@ -787,6 +792,11 @@ def _per_image(z, n, name):
         raise ValueError(
             f"{name} is {describe(z)}: one row of logits an image, ({n}, classes), was expected, "
             "for example predict_logits(net, x)"
+        )
+    if np.isnan(z).any():
+        raise ValueError(
+            f"{name} has NaN for {np.isnan(z).any(axis=1).sum()} of {n} images: numbers were expected; draw the others alone, "
+            "for example x[~np.isnan(z).any(axis=1)]"
         )
     return z
 

@@ -26,7 +26,7 @@ from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
 from advlib._checks import DAMAGED, check_choice, check_images, check_labels, check_number, describe
-from advlib.diagnostics import COLOURS, Flag, collect_flags
+from advlib.diagnostics import COLOURS, Flag, collect_flags, raise_flag
 
 CLEAN, WORST = "clean", "worst case"  # rows of a Report that no attack may be called
 FORMAT, VERSION = "advlib report", 1
@@ -409,7 +409,8 @@ def evaluate(model, x, y, attacks, *, norm, eps, client=None):
     model: callable, images → logits. x: float32 (N, H, W, C) in [0, 1]. y: true labels (N,). attacks: name →
     attack, a callable (model, x, y) → x_adv, such as `functools.partial(pgd, eps=0.3)` or a function of your
     own. norm: "linf", "l2", "l1" or "l0"; eps: the budget in pixel units, which every attack must keep.
-    client: a Dask client, for the same evaluation on several processes or machines, see `advlib.cluster`.
+    client: a Dask client, for the same evaluation on several processes or machines, see `advlib.cluster`,
+    also for what is otherwise where an attack raises an error or flags.
 
     No attack is trusted. Size, pixel range, NaN and prediction are measured here, the prediction by a fresh
     forward pass. A point outside ball (by more than `tolerance`) or box, or with NaN in it, is a failure of
@@ -476,7 +477,9 @@ def curve(model, x, y, attack, *, norm, eps_values, cumulative=True):
 
     Columns: eps, correct, n, accuracy, low, high (fractions; Wilson, 95 %), infeasible: how many returned
     points left ball or box or were NaN. Those are failures of the attack; a RuntimeWarning says so. Correct
-    means right on the image itself and on the perturbed one. Raises as `evaluate` does. Lessons 02 and 05.
+    means right on the image itself and on the perturbed one. The flags that the attack raises, and one where
+    the model returns NaN, are shown as FlagWarnings, once for all ε. Raises as `evaluate` does. Lessons 02
+    and 05.
 
         >>> curve(net, x, y, pgd, norm="linf", eps_values=[0, 0.05, 0.1, 0.2, 0.3])
     """
@@ -500,12 +503,14 @@ def curve(model, x, y, attack, *, norm, eps_values, cumulative=True):
     logits = _logits(model, x)
     y, clean = check_labels(y, len(x), logits.shape[1]), _classes(logits)
     standing, rows = clean == y, []
+    seen = Facts()
     for eps in tqdm(eps_values, desc="budgets", delay=5, leave=False, disable=quiet()):
         right, infeasible = standing.copy(), 0
         index = np.flatnonzero(standing) if cumulative else np.arange(len(x))
         if eps > 0 and index.size:
             at_eps = lambda model, x, y, eps=eps: attack(model, x, y, eps=eps)  # noqa: E731
-            outcome, _ = measure(model, x[index], y[index], at_eps, "attack", norm, eps, clean[index])
+            outcome, facts = measure(model, x[index], y[index], at_eps, "attack", norm, eps, clean[index])
+            seen += facts
             right[index] &= outcome.prediction == y[index]
             infeasible = int((~outcome.feasible).sum())
         if cumulative:
@@ -521,6 +526,13 @@ def curve(model, x, y, attack, *, norm, eps_values, cumulative=True):
             "evaluate(...).flags says by how much",
             RuntimeWarning,
             stacklevel=2,
+        )
+    for flag in seen.raised:
+        raise_flag(flag)
+    nan = int((clean == -1).sum()), seen.nan
+    if any(nan):
+        raise_flag(
+            _flag_nan(f"no class for {nan[0]} of {len(x)} images and {nan[1]} of {seen.n} attacked points")
         )
     return table
 

@@ -60,7 +60,13 @@ def check_attack(attack, *, eps, norm="linf", model=None, x=None, y=None, raises
         >>> check_attack(lambda model, x, y, eps: x, eps=0.1)      # broken: no better than noise
     """
     ball = norms.get(norm)
-    if model is None:
+    given = {"model": model, "x": x, "y": y}
+    if missing := [name for name, value in given.items() if value is None]:
+        if len(missing) < 3:
+            raise TypeError(
+                f"check_attack was given no {' and no '.join(missing)}: model, x and y were expected, or none of the three, "
+                "for example check_attack(pgd, eps=0.1, model=net, x=x_test[:28], y=y_test[:28])"
+            )
         model, x, y = toy()
         y = np.concatenate([y[:-2], (y[-2:] + 1) % 4])
     words = inspect.signature(attack).parameters if callable(attack) else {}
@@ -72,11 +78,11 @@ def check_attack(attack, *, eps, norm="linf", model=None, x=None, y=None, raises
         rules.append(Rule(name, bool(passed), seen))
 
     def call(x, y, eps=eps):
-        return attack(model, x, y, eps=eps, **options)
+        return attack(model, x.copy(), np.array(y), eps=eps, **options)
 
     x_given, y_given = x.copy(), np.array(y)
     before = [w.copy() for w in model.get_weights()] if hasattr(model, "get_weights") else []
-    x_adv = call(x_given, y_given)
+    x_adv = attack(model, x_given, y_given, eps=eps, **options)
 
     shaped = isinstance(x_adv, np.ndarray) and x_adv.shape == x.shape and x_adv.dtype == np.float32
     what = f"{x_adv.dtype} {x_adv.shape}" if isinstance(x_adv, np.ndarray) else type(x_adv).__name__
@@ -115,7 +121,7 @@ def check_attack(attack, *, eps, norm="linf", model=None, x=None, y=None, raises
         )
         rule("same call, same bits", (call(x, y) == x_adv).all(), "two calls compared")
         alone = np.concatenate([call(x[i : i + 1], y[i : i + 1]) for i in range(min(3, len(x)))])
-        reverse = call(x[::-1].copy(), y[::-1].copy())[::-1]
+        reverse = call(x[::-1], y[::-1])[::-1]
         rule(
             "place and company change nothing",
             (reverse == x_adv).all() and (alone == x_adv[: len(alone)]).all(),

@@ -670,6 +670,17 @@ def test_a_model_changed_in_place_is_another_model(images):
     assert not np.array_equal(pgd(net, x, y, eps=0.1, steps=3), before)
 
 
+@pytest.mark.parametrize("returned", [lambda z: {"logits": z}, lambda z: (z,), lambda z: [z]])
+def test_one_tensor_of_logits_may_be_wrapped(small_net, images, returned):
+    x, y = images
+    wrapped = keras.Model(small_net.inputs, returned(small_net.outputs[0]))
+    z = models.predict_logits(small_net, x)
+    for net in (wrapped, lambda x: returned(small_net(x)), models.as_logits(wrapped)):
+        assert models.predict_logits(net, x) == pytest.approx(z, abs=1e-5)
+    expected = pgd(small_net, x, y, eps=0.1, steps=2)
+    assert pgd(wrapped, x, y, eps=0.1, steps=2) == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.parametrize("returned", [dict, lambda z: (z, z)])
 def test_one_tensor_of_logits_is_asked_for(images, returned):
     x, y = images

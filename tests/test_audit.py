@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -12,11 +13,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from advlib import auditing, data, evaluate, models
+from advlib import auditing, data, evaluate, models, robustness
 from advlib._tensorflow import keras, tf
 from advlib.attacks import autoattack, fgsm, pgd
 from advlib.auditing import CLEAN, SHARD, AuditReport, audit, nearest, stages
-from advlib.diagnostics import Flag
+from advlib.diagnostics import Flag, FlagWarning
 from advlib.report import check
 
 N, EPS = 100, 0.05
@@ -261,6 +262,26 @@ def test_nan_is_not_correct(given):
     assert any(flag.name == "the model returned NaN" and flag.colour == "red" for flag in report.flags)
 
 
+def test_what_all_images_show_takes_the_place_of_what_a_few_showed(given, monkeypatch):
+    net, x, y = given
+    model = lambda z: np.where(np.arange(len(z))[:, None] == 5, np.nan, net(z))  # noqa: E731
+    few = lambda *given: [robustness._flag_nan("no class for 1 of 2 images")]  # noqa: E731
+    monkeypatch.setattr(auditing, "_diagnosis", few)
+    report = audit(model, x[:16], y[:16], **QUICK)
+    seen = [flag.seen for flag in report.flags if flag.name == "the model returned NaN"]
+    assert "clean: no class for 1 of 16 images" in seen and "no class for 1 of 2 images" not in seen
+
+
+def test_the_curve_of_an_audit_shows_no_flags(given):
+    net, x, y = given
+    x = x[:8].copy()
+    x[5, 0, 0] = 1.0
+    model = tf.function(lambda z: tf.where(z[:, :1, 0, 0] > 0.9, np.nan, 1.0) * net(z))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FlagWarning)
+        assert len(auditing._curve(model, x, y[:8], "linf", EPS, 0, 8)) > 2
+
+
 def test_softmax_is_converted_and_said(given):
     net, x, y = given
     model = keras.Sequential([keras.Input((28, 28, 1)), net, keras.layers.Softmax()])
@@ -318,6 +339,16 @@ def test_json_is_of_the_schema_round_trips_and_garbage_is_refused(report):
     for bad in ("", "[]", "{}", text[: len(text) // 2], text.replace('"version": 1', '"version": 9'), "null"):
         with pytest.raises(ValueError, match=r"no report of an audit .* report\.json was expected"):
             AuditReport.from_json(bad)
+
+
+def test_names_that_are_no_utf8_are_published(report, tmp_path):
+    """What Linux makes of a folder's name in Latin-1."""
+    name = "caf\udce9"
+    named = replace(report, data=report.data | {"source": name, "label_names": [name] * 10})
+    auditing.Store(tmp_path, {}, resume=False).publish(named)
+    written = AuditReport.from_json((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert written.data["source"] == "caf?" and written.data["label_names"] == ["caf?"] * 10
+    assert "caf?" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_size_that_is_no_number_stays_none(report):
@@ -424,8 +455,11 @@ def test_a_finished_report_is_not_replaced(given, tmp_path):
     net, x, y = given
     audit(net, x[:8], y[:8], norm="linf", eps=0.05, preset="quick", folder=tmp_path / "a")
     before = (tmp_path / "a" / "report.json").read_bytes()
-    with pytest.raises(FileExistsError, match="finished audit"):
-        audit(net, x[:8], y[:8], norm="linf", eps=0.1, preset="quick", folder=tmp_path / "a")
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match="finished audit"):
+            audit(
+                net, x[:8], y[:8], norm="linf", eps=0.1, preset="quick", folder=tmp_path / "a", resume=resume
+            )
     assert (tmp_path / "a" / "report.json").read_bytes() == before
 
 

@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from advlib import certify, models, pgd
 from advlib._tensorflow import keras, tf
+from advlib.attacks import BlackBox
 from advlib.certify import crown, intervals, lipschitz, smoothing
 from tests.conftest import affine
 
@@ -337,6 +338,28 @@ def test_the_vote_depends_on_neither_place_nor_company(mnist_test):
     assert (other.share != whole.share).any()
 
 
+def test_no_answer_is_no_vote():
+    """Of 1,000 draws around 0 about half are positive in the first pixel, on which the model has no answer."""
+    x = np.zeros((2, 4, 4, 1), np.float32)
+    never = lambda x: np.full((len(x), 3), np.nan, np.float32)  # noqa: E731
+    c = smoothing.certify(never, x, sigma=0.25, samples=1000)
+    assert (c.label == smoothing.ABSTAIN).all() and (c.radius == 0).all()
+    assert (smoothing.predict(never, x, sigma=0.25, samples=1000) == smoothing.ABSTAIN).all()
+    half = tf.function(lambda x: tf.where(x[:, 0, 0] > 0, np.nan, 1.0) * [[0.0, 0.0, 2.0]])
+    (votes,) = smoothing._votes(half, x, 0.25, (1000,), 0.001, 0, 500)
+    assert (votes[:, :2] == 0).all() and votes[:, 2] == pytest.approx(500, abs=80)
+    assert (smoothing.predict(half, x, sigma=0.25, samples=1000) == 2).all()
+
+
+def test_a_black_box_counts_every_noisy_image():
+    net, x = half_plane(0.25, 0.3)
+    box = BlackBox(net)
+    found = smoothing.certify(box, x, sigma=0.25, selection=30, samples=70, batch_size=40)
+    assert box.queries == len(x) * (30 + 70) + 1  # one tells how many classes there are
+    expected = smoothing.certify(net, x, sigma=0.25, selection=30, samples=70, batch_size=40)
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_certified_accuracy_and_average_radius():
     c = smoothing.Certificates(np.array([1, 2, -1, 3]), np.array([0.5, 0.2, 0.0, 0.9]), np.zeros(4))
     y = np.array([1, 2, 0, 7])
@@ -381,7 +404,12 @@ def test_crown_refuses_what_it_would_get_wrong(parts):
 
 
 @pytest.mark.parametrize(
-    "part", [K.ReLU(negative_slope=5.0), K.Activation(partial(keras.activations.relu, negative_slope=5.0))]
+    "part",
+    [
+        K.ReLU(negative_slope=5.0),
+        K.Activation(partial(keras.activations.relu, negative_slope=5.0)),
+        K.Activation("gelu"),  # up to 1.13
+    ],
 )
 def test_lipschitz_refuses_a_slope_above_1(part):
     net = keras.Sequential([keras.Input((2, 2, 1)), K.Flatten(), K.Dense(4), part, K.Dense(2)])

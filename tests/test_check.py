@@ -161,6 +161,26 @@ def test_got_is_what_was_compared(condition, got):
     assert len(values["calls"]) <= 1
 
 
+def test_what_is_used_up_is_not_computed_again():
+    right = (n > 2 for n in range(8))
+    with pytest.raises(CheckFailed) as failure:
+        check("at least six", sum(right) >= 6)
+    assert "sum(right) =" not in str(failure.value)
+
+
+def test_a_symbolic_tensor_has_no_value_and_a_shape():
+    class KerasTensor:
+        shape = (None, 28, 28, 1)
+
+        def __array__(self, *_):
+            raise ValueError("a KerasTensor is symbolic")
+
+    inputs = KerasTensor()
+    with pytest.raises(CheckFailed) as failure:
+        check("four channels", inputs.shape[-1] == 4)
+    assert "KerasTensor of shape (None, 28, 28, 1)" in str(failure.value)
+
+
 def test_a_failure_without_source_still_raises_the_claim():
     with pytest.raises(CheckFailed, match=r"^not true: a claim$"):
         exec("check('a claim', False)", {"check": check})

@@ -112,6 +112,11 @@ def test_defaults(audited):
     assert str(given["folder"]) == "audit-mnist-mlp" and given["resume"] is False and given["train"] is None
 
 
+def test_the_help_says_that_reports_stay(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    assert "a finished report is not replaced" in run("audit", "--help").stdout
+
+
 def test_a_range_below_zero_and_notes(audited):
     done = audited("--input-range", "-1", "1")
     assert done.exit_code == 0
@@ -277,6 +282,7 @@ def test_stopped_says_how_to_go_on(audited, tmp_path):
     done = audited("--out", "my audit")
     assert done.exit_code == 130
     line = "advlib audit mnist-mlp --data test.npz --eps 0.1 --out 'my audit' --resume"
+    line = line.replace("'", '"') if os.name == "nt" else line
     assert done.stderr == f"stopped; what was computed is kept in my audit, go on with:\n  {line}\n"
     assert audited("--resume", "--out", "my audit").stderr.count("--resume") == 1
 

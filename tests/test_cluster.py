@@ -16,7 +16,8 @@ pytest.importorskip("distributed", reason="the extra `cluster` is not installed"
 import psutil  # comes with distributed
 from distributed import Client
 
-from advlib import cluster, data, evaluate, models
+from advlib import auditing, cluster, data, evaluate, models
+from advlib._tensorflow import keras, tf
 from advlib.attacks import fgsm, pgd
 from advlib.auditing import audit
 
@@ -143,6 +144,28 @@ def test_an_audit_on_a_cluster_is_the_same(client, given, tmp_path):
     assert (tmp_path / "report.json").exists() and not (tmp_path / "work").exists()
 
 
+def compiled():
+    net = models.load("mnist-mlp")
+    return tf.function(lambda x: net(x, training=False))
+
+
+def ending_in_softmax():
+    return keras.Sequential([models.load("mnist-mlp"), keras.layers.Softmax()])
+
+
+@pytest.mark.parametrize("make", [compiled, ending_in_softmax])
+def test_an_audit_takes_a_recipe(make, given, monkeypatch):
+    monkeypatch.setattr(auditing, "_diagnosis", lambda *given: [])
+    x, y = (part[:40] for part in given[1:])
+    options = {"norm": "linf", "eps": 0.05, "preset": "quick", "batch_size": 4}
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None, set_as_default=False
+    ) as threads:
+        report = audit(cluster.Recipe(make), x, y, **options, client=threads)
+    assert report == audit(make(), x, y, **options)
+    assert 0 < report.robust_accuracy < report.clean_accuracy
+
+
 def test_a_model_that_cannot_be_sent():
     lock = threading.Lock()  # cannot be pickled
 
@@ -171,6 +194,26 @@ def test_an_attack_that_raises_passes_its_error_on(client, given):
     assert (
         cluster.evaluate(client, *given, ATTACKS, norm="linf", eps=0.05).n == N
     )  # the workers are still there
+
+
+@pytest.mark.parametrize("recipe", [False, True])
+def test_labels_are_compared_with_the_classes_before_any_attack(given, recipe, tmp_path):
+    """Those of a recipe when their shard is done."""
+    model, x, y = given[0], given[1][:60], given[2][:60].copy()
+    y[-1], called = 10, tmp_path / "called"
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None, set_as_default=False
+    ) as threads:
+        made = cluster.Recipe(lambda: model) if recipe else model
+        with pytest.raises(ValueError, match="labels from 0 to 10: 0 to 9 was expected"):
+            attacks = {"none": partial(unmoved, called=str(called))}
+            cluster.evaluate(threads, made, x, y, attacks, norm="linf", eps=0.05, shard=20)
+    assert called.exists() == recipe
+
+
+def unmoved(model, x, y, *, called):
+    Path(called).touch()
+    return x
 
 
 def test_a_recipe_is_not_made_where_it_is_sent_from():

@@ -158,3 +158,8 @@ def test_bad_input_is_named(digits):
         corrupt(digits, "snow")
     with pytest.raises(ValueError, match="3 channels"):
         corrupt(np.repeat(digits, 3, axis=3), "fog")
+
+
+def test_no_answer_is_an_error(digits):
+    never = lambda x: np.full((len(x), 10), np.nan, np.float32)  # noqa: E731
+    assert (corruptions.errors(never, digits, np.zeros(12, int), kinds=("identity", "fog")) == 1).all()

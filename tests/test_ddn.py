@@ -92,6 +92,26 @@ def test_grey_levels(mnist_test):
     assert np.abs(free * 255 - np.round(free * 255)).max() > 0.3
 
 
+def test_a_point_that_falls_back_leaves_no_grey_level(linear, monkeypatch):
+    """Where the last forward pass takes an adversarial point back, it is given up and not moved off its levels."""
+    from advlib.attacks import _loop
+
+    net, x, y, _ = linear
+    x = np.round(x * 255) / np.float32(255)
+    true, calls = _loop.Oracle.logits, []
+
+    def logits(self, points):
+        calls.append(points)
+        z = true(self, points)
+        # asked of x, of the last points, and of those that were kept
+        return np.eye(5, dtype=np.float32)[y] if len(calls) == 3 else z
+
+    monkeypatch.setattr(_loop.Oracle, "logits", logits)
+    x_adv = ddn(net, x, y, levels=256, batch_size=20)
+    assert len(calls[2]) == 20 and (calls[2] != x).any(axis=(1, 2, 3)).all()
+    assert (x_adv == np.round(x_adv * 255) / np.float32(255)).all()
+
+
 def test_a_target_is_reached_and_farther(mnist_test):
     net, x, y = models.load("mnist-cnn"), *(part[:20] for part in mnist_test)
     t = (y + 1) % 10

@@ -247,6 +247,22 @@ def test_trades_gradient_flows_through_both_terms(few):
     assert float(tf.reduce_sum(losses.kl(net(x), net(x), constant=False))) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["standard", "gradalign", "free", "pgd", "trades", "ibp"])
+def test_regularisers_of_weights_are_added_to_every_defence(name, few):
+    """One step of SGD: λ·Σ w² moves its weights by −η·2λ·w, beyond what the defence's loss does."""
+    x, y = few[0][0][:20], few[0][1][:20]
+    make = functools.partial(training.Free, eps=EPS, replays=1) if name == "free" else DEFENCES[name]
+    plain, net = models.mlp(seed=2), models.mlp(seed=2)
+    kernel = net.layers[-1].kernel
+    kernel.regularizer = keras.regularizers.L2(0.5)
+    before = kernel.numpy()
+    trainers = [compiled(make(one)) for one in (plain, net)]
+    told = [float(trainer.train_step((x, y))["loss"]) for trainer in trainers]
+    kernel.assign_add(0.1 * before)
+    same(plain, net, atol=1e-6)
+    assert told[1] - told[0] == pytest.approx(0.5 * (before**2).sum(), rel=1e-4)
+
+
 def test_free_with_one_replay_from_0_is_standard_training(few):
     (x, y), validation = few
     nets = []
@@ -372,9 +388,10 @@ import numpy as np
 from advlib import data, models, training
 d = data.load("mnist")
 x, y = d.x_train[:501], d.y_train[:501]  # the last batch is one image, for one of the two
-def weights(strategy, optimizer):
+def weights(strategy, optimizer, regularizer=None):
     with strategy.scope():
         net = models.mlp(seed=0)
+        net.layers[-1].kernel.regularizer = regularizer
         trainer = training.PGD(net, eps=0.2, steps=7, ramp=0)
         trainer.compile(optimizer())
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(100)
@@ -398,6 +415,12 @@ for name, optimizer in (("sgd", lambda: keras.optimizers.SGD(0.1)), ("adam", lam
     two = weights(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), optimizer)
     out[name] = max(float(abs(a - b).max()) for a, b in zip(one, two))
     out[name + " moved"] = max(float(abs(a - b).max()) for a, b in zip(one, models.mlp(seed=0).get_weights()))
+one, two = (
+    weights(s, lambda: keras.optimizers.SGD(0.1), keras.regularizers.L2(0.5))
+    for s in (tf.distribute.OneDeviceStrategy("CPU:0"), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+)
+out["l2"] = max(float(abs(a - b).max()) for a, b in zip(one, two))
+out["l2 shrinks"] = float(abs(one[-2]).sum() / abs(models.mlp(seed=0).get_weights()[-2]).sum())
 print(json.dumps(out))
 """
 
@@ -409,6 +432,8 @@ def test_two_replicas_train_as_one():
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout.splitlines()[-1])
     assert found["sgd"] <= 1e-6 and found["adam"] <= 1e-4, found
+    # a regulariser counts once, not once for each replica
+    assert found["l2"] <= 1e-6 and found["l2 shrinks"] < 0.8, found
     assert found["fit"] <= 1e-3 and found["scores"] <= 0.02  # ten updates by Adam, and what Watch measures
     assert found["sgd moved"] > 1e-3 and found["adam moved"] > 1e-3
 
@@ -724,3 +749,29 @@ def test_early_stopping_remembers_across_a_resume(few, tmp_path):
     parts = run(tmp_path / "parts")
     assert len(parts.loss) == len(whole.loss)
     assert len(run(tmp_path / "parts").loss) == len(whole.loss)
+
+
+def test_a_write_that_fails_leaves_the_state_before(few, tmp_path, monkeypatch):
+    (x, y), validation = few
+
+    def run():
+        return training.adversarial_fit(
+            training.Trainer(models.mlp(seed=0)), x, y, validation=validation, epochs=3, folder=tmp_path
+        )
+
+    written, calls = np.savez, []
+
+    def full(file, **arrays):
+        calls.append(file)
+        if len(calls) == 2:
+            file.write(b"PK")
+            raise OSError("no space left")
+        written(file, **arrays)
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="no space left"):
+        run()
+    monkeypatch.undo()
+    with np.load(tmp_path / "state.npz") as state:
+        assert json.loads(str(state["state"]))["epoch"] == 1
+    assert len(run().loss) == 3

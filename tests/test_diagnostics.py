@@ -270,6 +270,11 @@ def test_what_diagnose_sees_of_the_output_alone(net, digits):
     given = {"norm": "linf", "eps": 0.3, "images": 30}
     softmax = keras.Sequential([net, keras.layers.Softmax()])
     assert colours(diagnose(softmax, x, y, **given)) == {"probabilities for logits": "red"}
+
+    def all_but_one(images):  # an image without an answer hides nothing of the others
+        return np.where(np.all(images == x[0], axis=(1, 2, 3))[:, None], np.nan, softmax(images))
+
+    assert colours(diagnose(all_but_one, x, y, **given)) == {"probabilities for logits": "red"}
     wants_bytes = lambda images: net(images / 255)  # noqa: E731
     found = diagnose(lambda images: wants_bytes(images) + 0.0, x, y, **given)
     assert "wrong range" in red(found[:2])
@@ -280,6 +285,43 @@ def test_what_diagnose_sees_of_the_output_alone(net, digits):
     assert colours(same)["constant output"] == "amber" and not red(same)
     trained_on = diagnose(rounded, x, y, train=(x[:150], y[:150]), **given)
     assert "evaluated on training data" in red(trained_on)
+
+
+def test_diagnose_finds_a_model_without_answers():
+    """To some images, to all, or to those at another scale, which is none that suits it better."""
+    x = np.random.default_rng(0).uniform(0.3, 0.7, (60, 2, 2, 1)).astype(np.float32)
+    y = np.arange(60) % 2
+    other = lambda x, bad: np.where(np.c_[bad, bad], np.nan, [[-1.0, 1.0]] * len(x)).astype(np.float32)  # noqa: E731
+    given = {"norm": "linf", "eps": 0.1, "images": 20}
+    found = diagnose(lambda x: other(x, np.full(len(x), True)), x, y, **given)
+    assert "the model returned NaN" in red(found) and colours(found)["constant output"] == "green"
+    rising = lambda x: np.asarray(x)[:, 0, 0, 0] < np.asarray(x)[:, 0, 1, 0]  # noqa: E731 -- at any scale
+    found = diagnose(lambda x: other(x, rising(x)), x, y, **given)
+    assert [f.seen for f in found if f.colour == "red"] == [f"no class for {rising(x).sum()} of 60 images"]
+    assert colours(found)["constant output"] == "amber"
+    found = diagnose(lambda x: other(x, np.abs(np.asarray(x)).max(axis=(1, 2, 3)) > 1), x, y * 0, **given)
+    assert not red(found)
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [((-1,), r"returned shape \(\d+,\).*for example"), ((-1, 1), "single sigmoid.*as_logits")],
+)
+def test_diagnose_refuses_a_single_output(end, words):
+    x = np.full((8, 2, 2, 1), 0.5, np.float32)
+    model = lambda x: 1 / (1 + np.exp(-np.asarray(x)[:, 0, 0, 0].reshape(end)))  # noqa: E731
+    with pytest.raises(ValueError, match=words):
+        diagnose(model, x, np.arange(8) % 2, norm="linf", eps=0.1)
+
+
+@pytest.mark.parametrize("one", [{"images": 1}, {"batch_size": 1}])
+def test_diagnose_does_not_judge_the_company_of_an_image_alone(one):
+    x = np.random.default_rng(0).uniform(0.3, 0.7, (8, 2, 2, 1)).astype(np.float32)
+    alone = lambda x: np.asarray(x).reshape(-1, 4) - np.asarray(x).mean()  # noqa: E731
+    y = models.predict_logits(alone, x, batch_size=1).argmax(axis=1)
+    given = {"norm": "linf", "eps": 0.01}
+    assert "training mode" not in colours(diagnose(alone, x, y, **given, **one))
+    assert colours(diagnose(alone, x, y, **given))["training mode"] == "red"
 
 
 def test_diagnose_finds_batch_normalisation_in_training_mode(digits):

@@ -288,5 +288,7 @@ def test_bad_options_are_named(options, words, small_net, images):
 def test_two_classes():
     net = affine(np.ones((16, 2)) * [0, 1], [0, -9], (4, 4, 1))
     x, y = np.full((2, 4, 4, 1), 0.5, np.float32), np.array([0, 0])
-    for targets in (None, 9):
+    for targets in (None, 1):
         assert np.abs(fab(net, x, y, targets=targets) - x) == pytest.approx(1 / 16, rel=0.01)
+    with pytest.raises(ValueError, match=r"targets=9: a model of 2 classes has 1 wrong ones.*targets=1"):
+        fab(net, x, y, targets=9)

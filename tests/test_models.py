@@ -124,6 +124,12 @@ class Subclassed(keras.Model):
     ("model", "error", "words"),
     [
         (lambda: Subclassed(), ValueError, r"subclassed.*return the logits"),
+        (lambda: keras.Sequential([keras.layers.Dense(10)]), ValueError, r"subclassed or unbuilt"),
+        (
+            lambda: functional(lambda z: [keras.layers.Softmax()(z), z]),
+            ValueError,
+            r"has 2 outputs: a model with one was expected, for example keras\.Model\(",
+        ),
         (lambda: lambda x: x, TypeError, "a Keras model was expected"),
         (
             lambda: keras.Sequential([*body(), keras.layers.Dense(10, activation="tanh")]),

@@ -360,6 +360,7 @@ def test_an_exception_names_its_line_in_the_library(outcomes):
             "in advlib/b.py, line 2, g",
         ),
         ("File /x/numpy/c.py:3, in h()", ""),
+        ("File /me/advlib/.venv/lib/python3.12/site-packages/numpy/c.py:3, in h()", ""),
     ],
 )
 def test_the_innermost_line_of_the_library(trace, where):
@@ -376,6 +377,59 @@ def test_later_cells_name_the_one_that_failed(outcomes):
         "Timeout of 5 seconds exceeded"
     )
     assert said["expected"] == "an end within 5 s"
+
+
+# --- Runs of some cells alone, and second tries
+
+
+def pytest_in(folder, *arguments):
+    command = [sys.executable, "-m", "pytest", "--nbval", *arguments, "a.ipynb"]
+    return subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8")
+
+
+def test_cells_that_are_left_out_are_run_before_those_that_need_them(tmp_path):
+    cells = ["from advlib.check import check", "x = 1", "print('between')"]
+    stored = [code(cells[0]), code(cells[1]), prints("between")]
+    claim = code("check('x is two', x == 2)", "ok: x is two\n")
+    (tmp_path / "a.ipynb").write_text(notebook(*stored, claim), encoding="utf-8")
+    assert "1 failed, 3 passed" in pytest_in(tmp_path).stdout
+    again = pytest_in(tmp_path, "--lf").stdout
+    assert "1 failed" in again and "a claim is not true" in again, again
+    stored[1] = code("x = 2")
+    (tmp_path / "a.ipynb").write_text(notebook(*stored, claim), encoding="utf-8")
+    assert "1 passed" in pytest_in(tmp_path, "--lf").stdout
+    assert "1 passed" in pytest_in(tmp_path, "-k", "Cell and 3").stdout
+    assert "4 passed" in pytest_in(tmp_path, "-n", "2", "--dist", "loadgroup").stdout
+
+
+TWICE = """
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    if any(report.failed for report in reports):
+        reports = runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    return True
+"""
+
+
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [("False", "1 failed, 1 passed, 1 skipped"), ("next(tries)", "3 passed")],
+)
+def test_a_failed_cell_that_is_tried_again_is_no_later_cell(tmp_path, claim, said):
+    """As plugins do that repeat what failed."""
+    (tmp_path / "conftest.py").write_text(TWICE, encoding="utf-8")
+    cells = [
+        code("from advlib.check import check\ntries = iter([False, True])"),
+        code(f"check('true', {claim})", "ok: true\n"),
+        prints("later"),
+    ]
+    (tmp_path / "a.ipynb").write_text(notebook(*cells), encoding="utf-8")
+    run = pytest_in(tmp_path)
+    assert said in run.stdout and run.returncode == ("failed" in said), run.stdout
 
 
 # --- The table of seconds and memory
@@ -682,6 +736,7 @@ BROKEN = {
         (code("1", tags=["nbval-ignore-output"]), "nbval-ignore-output"),
         (code("1", tags=["nbval-skip"]), "nbval-skip"),
         (code("1/0", tags=["raises-exception"]), "raises-exception"),
+        (code("1", tags=["skip-execution"]), "skip-execution"),
         (code("# NBVAL_IGNORE_OUTPUT\n1"), "NBVAL_IGNORE_OUTPUT"),
         (code("1\n#NBVAL_SKIP"), "NBVAL_SKIP"),
         (code("# PYTEST_VALIDATE_IGNORE_OUTPUT\n1"), "PYTEST_VALIDATE_IGNORE_OUTPUT"),
@@ -822,6 +877,8 @@ def test_render_stores_a_run_notebook_twice_the_same(tmp_path):
         code(f"{FIGURE}\nprint('three')", count=-1),
         code("from pathlib import Path\nPath('here').touch(); 6 * 7", count=-1),
     ]
+    cells[2]["metadata"]["tags"] = ["skip-execution"]  # nbclient would pass over it
+    cells[-1]["source"] = "print = None\n" + cells[-1]["source"]  # the kernel is still asked for its memory
     source.write_text(notebook(*cells, record=False), encoding="utf-8")
     result = render(source)
     first = source.read_bytes()

@@ -128,6 +128,15 @@ def test_bad_options_are_named(options, words, small_net, images):
         patch(small_net, *images, **{"target": 3, **options})
 
 
+@pytest.mark.parametrize(("patched", "given"), [(3, 1), (1, 3)])
+def test_a_patch_goes_on_images_of_its_own_channels(patched, given):
+    p = random_patch(6, channels=patched)
+    with pytest.raises(
+        ValueError, match=rf"\(6, 6, {patched}\) on images of shape \(2, 28, 28, {given}\).*for example"
+    ):
+        p.apply(np.zeros((2, 28, 28, given), np.float32))
+
+
 def test_bad_input_is_named(small_net, images):
     x, _ = images
     with pytest.raises(ValueError, match="all 64 images are of the target class 3: others were expected"):

@@ -222,6 +222,16 @@ def test_lines_differ_in_more_than_colour():
     lines = plt.gca().lines
     assert len({line.get_marker() for line in lines}) == len({line.get_color() for line in lines}) == 7
     assert len({str(look[1]) for look in plots.LOOKS}) == len({look[3] for look in plots.LOOKS}) == 7
+    assert len(set(map(str, plots._looks(20)))) == 20, "past the seventh, too"
+
+
+def test_what_is_no_number_is_not_drawn():
+    lost = np.where(np.arange(len(Z))[:, None] == 1, np.nan, Z)
+    for draw in (lambda: plots.images(X, logits=lost), lambda: plots.confidences({"net": lost})):
+        with pytest.raises(ValueError, match=f"has NaN for 1 of {len(Z)} images"):
+            draw()
+    with pytest.raises(ValueError, match="not finite"):
+        plots.perturbations(np.full((1, 4, 4), np.nan))
 
 
 def test_bars_show_the_reports():

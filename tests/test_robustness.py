@@ -13,7 +13,7 @@ import pytest
 from scipy.stats import binomtest
 
 from advlib import data, models, robustness
-from advlib._checks import ProbabilitiesNotLogitsError
+from advlib._checks import ProbabilitiesNotLogitsError, check_labels
 from advlib.attacks import fgsm, pgd
 from advlib.diagnostics import Flag, FlagWarning, raise_flag
 from advlib.robustness import Outcome, Report, compare, curve, evaluate, interval
@@ -522,6 +522,32 @@ def test_a_curve_trusts_no_attack():
     with pytest.warns(RuntimeWarning, match="1 at ε = 0.3"):
         table = curve(grey_model, X, Y, out_of_the_box, norm=None, eps_values=[0.3], cumulative=False)
     assert table["infeasible"].tolist() == [1] and table["correct"].tolist() == [3]
+
+
+def test_a_curve_shows_the_flags_of_all_budgets_once():
+    """Here the model loses its answer to the fifth image at ε = 0.1 and to two more at 0.3; the last has none at all."""
+
+    def fragile(x):
+        z, x = grey_model(x), np.asarray(x)
+        z[x.max(axis=(1, 2, 3)) > 0.75] = np.nan
+        return z
+
+    def attack(model, x, y, *, eps):
+        raise_flag(Flag("amber" if eps < 0.2 else "red", "wide", f"{eps:g}", "wide", "less"))
+        return np.clip(x + np.float32(eps), 0, 1)
+
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        curve(fragile, X, Y, attack, norm="linf", eps_values=[0, 0.1, 0.3], cumulative=False)
+    assert all(w.category is FlagWarning and w.filename == __file__ for w in shown[-2:])
+    wide, nan = (w.message.flag for w in shown[-2:])
+    assert (wide.colour, wide.seen) == ("red", "0.3") and [w.category for w in shown].count(FlagWarning) == 2
+    assert (nan.colour, nan.seen) == ("red", "no class for 1 of 6 images and 3 of 12 attacked points")
+
+
+def test_an_example_of_a_label_is_one():
+    with pytest.raises(ValueError, match=r"from 0 to 4: 0 to 3 was expected, for example 3$"):
+        check_labels(np.arange(5), 5, 4)
 
 
 def test_a_strength_is_no_budget():

@@ -324,6 +324,20 @@ def test_an_exchanged_model_is_noticed(small, tmp_path):
         sealed.load(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["salt", "rounds", "answers"])
+def test_a_set_that_cannot_mark_is_damaged(small, tmp_path, key):
+    about = json.loads((small[0] / "sealed.json").read_text())
+    del about[key]
+    (tmp_path / "sealed.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=rf"sealed\.json is damaged \(no {key}\)"):
+        sealed.load(tmp_path)
+
+
+def test_a_set_says_what_is_in_it(small):
+    exam = sealed.load(small[0])
+    assert "oak" in exam and "oak9" not in exam
+
+
 # --- the answer sheet
 
 
@@ -491,6 +505,20 @@ def test_what_is_no_entry_is_named_and_the_others_are_kept(small, tmp_path):
     board = sealed.merge(tmp_path.glob("*.sheet.json"), exam)
     assert board["right"].tolist() == [6, 0, 0, 0, 0]
     assert board["note"][1:].str.startswith("not read").all()
+
+
+def test_another_name_is_another_file(small, tmp_path):
+    sheet = sealed.Sheet(sealed.load(small[0]))
+    people = ["Anna Lena", "Anna-Lena", "Anna.Lena", "Anna/Lena", "Anna%2fLena", "Änna Lena"]
+    files = [sheet.save(person, tmp_path) for person in people]
+    assert set(tmp_path.iterdir()) == set(files)
+    assert set(sealed.merge(files, sheet.exam)["person"]) == set(people)
+
+
+@pytest.mark.parametrize("files", ["entries", Path("entries")])
+def test_one_path_is_not_several(small, files):
+    with pytest.raises(TypeError, match=r"entries.*several paths were expected, for example Path\("):
+        sealed.merge(files, sealed.load(small[0]))
 
 
 def test_the_commands(small, tmp_path):

@@ -634,10 +634,13 @@ def test_test_runs_unit_tests_and_notebooks(course, started):
         assert rest[0] == "-n" and rest[2:] == ["--dist", "loadfile", "-x", "-k", "pgd"]
 
 
-@pytest.mark.parametrize("file", ["tests/test_norms.py::test_l2", "notebooks/03_gradient_attacks.ipynb"])
+@pytest.mark.parametrize(
+    "file", ["tests/test_norms.py::test_l2", "notebooks/03_gradient_attacks.ipynb", "my lessons"]
+)
 def test_test_with_a_file_runs_that_file_alone(course, started, monkeypatch, tmp_path, file):
     commands, _ = started
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "my lessons").mkdir()
     assert course.main(["test", file, "--ignore=tests/test_data.py"]) == 0
     (command,) = commands
     assert command[3:] == [

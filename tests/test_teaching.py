@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -360,6 +361,18 @@ def test_a_damaged_zip_stops_nobody_and_its_student_is_seen(tiny, tmp_path):
     assert {row["student"]: row["status"] for row in marking.marks(course).to_dict("records")}[
         "bob"
     ] == "missing"
+
+
+def test_exercises_of_ones_own_with_one_number_keep_their_points():
+    def scores(*names):
+        grades = [
+            SimpleNamespace(name=n, needs_manual_grade=n == "s-3", score=k + 1.0) for k, n in enumerate(names)
+        ]
+        found = SimpleNamespace(grades=grades)
+        return marking._scores(SimpleNamespace(find_submission_notebook=lambda *where: found), "ann", TINY)
+
+    assert scores("t-1", "t-2", "s-3") == {"1": 1, "2": 2, "3": None, "total": 3}
+    assert scores("vectors-1", "norms-1") == {"vectors-1": 1, "norms-1": 2, "total": 3}
 
 
 @isolated

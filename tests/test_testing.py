@@ -90,3 +90,22 @@ def test_your_own_model_and_images():
     model, x, y = toy(seed=3, n=10)
     assert all(r.passed for r in check_attack(pgd, eps=0.1, norm="l2", model=model, x=x, y=y, steps=5))
     assert all(r.passed for r in check_attack(fgsm, eps=0.1, model=model, x=x, y=y))
+
+
+def test_your_own_images_stay_as_they_are():
+    model, x, y = toy(seed=3, n=10)
+    before = x.copy(), y.copy()
+    rules = check_attack(in_place, eps=0.1, model=model, x=x, y=y, raises=False)
+    assert (x == before[0]).all() and (y == before[1]).all()
+    assert [r.name for r in rules if not r.passed] == ["x and y untouched"]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "words"),
+    [(["x"], "no x"), (["y"], "no y"), (["model"], "no model"), (["x", "y"], "no x and no y")],
+)
+def test_model_and_images_belong_together(left_out, words):
+    given = dict(zip(("model", "x", "y"), toy(n=4), strict=True))
+    given = {name: value for name, value in given.items() if name not in left_out}
+    with pytest.raises(TypeError, match=rf"given {words}: model, x and y were expected.*for example"):
+        check_attack(my_fgsm, eps=0.1, **given)

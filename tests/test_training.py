@@ -32,6 +32,28 @@ def test_fit_is_the_hand_written_loop(few):
         assert a == pytest.approx(b, abs=1e-5)
 
 
+def test_regularisers_of_weights_are_part_of_the_loss(few):
+    """By hand: λ·Σ w² has the gradient 2·λ·w; the loss that is told has it too."""
+    (x, y), _ = few
+    net, twin = models.linear(seed=4), models.linear(seed=4)
+    net.layers[-1].kernel.regularizer = keras.regularizers.L2(0.5)
+    history = training.fit(net, x[:300], y[:300], epochs=1, batch_size=100, seed=7)
+    optimizer, order, told = keras.optimizers.Adam(1e-3), training.order(300, 7, 0), []
+    kernel = twin.layers[-1].kernel
+    for first in range(0, 300, 100):
+        rows = order[first : first + 100]
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(cross_entropy(twin(x[rows], training=True), y[rows]))
+        told.append(float(loss) + 0.5 * (kernel.numpy() ** 2).sum())
+        gradients = tape.gradient(loss, twin.trainable_variables)
+        variables = twin.trainable_variables
+        gradients = [g + v if v is kernel else g for g, v in zip(gradients, variables, strict=True)]
+        optimizer.apply(gradients, variables)
+    for a, b in zip(net.get_weights(), twin.get_weights(), strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+    assert history.loss[0] == pytest.approx(np.mean(told), rel=1e-5)
+
+
 def test_same_seed_same_bits_whatever_happened_before(few):
     (x, y), _ = few
     first = models.mlp(seed=1)

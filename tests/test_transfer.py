@@ -103,6 +103,14 @@ def test_none_right_on_both(small_net, images):
     )
 
 
+def test_a_noise_that_was_not_made_is_named():
+    m = transfer({"a": threshold(0.5)}, grey(0.2, 0.7), np.array([0, 1]), lambda model, x, y: x)
+    for ask in (m.count, m.rate):
+        with pytest.raises(ValueError, match="noise='L2': one of 'noise of equal L∞', 'noise of equal L2'"):
+            ask("a", "a", "L2")
+        ask("a", "a", NOISE[1])
+
+
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [

@@ -123,6 +123,7 @@ FAULTS = [
         ("l2-clip-after-ball", "maximum_iterations=10)", "maximum_iterations=0)"),
         ("l2-size-squared", "return tf.sqrt(tf.reduce_sum(tf.square(delta), axis=(1, 2, 3)))", "return tf.reduce_sum(tf.square(delta), axis=(1, 2, 3))"),
         ("l2-projection-pushes-outward", "s = tf.minimum(1.0, eps / tf.maximum(_norm2(delta), 1e-12))", "s = eps / tf.maximum(_norm2(delta), 1e-12)"),
+        ("l2-small-gradients-lost", "g = tf.where(tiny, g * 2.0**80, g)", "pass", {"of": "norms.Norm attacks.pgd", "lessons": "09 04", "tests": "norms attacks"}),
         ("l2-start-on-the-sphere", "direction[:d] / np.linalg.norm(direction))", "direction[:d] / np.linalg.norm(direction[:d]))"),
         ("l1-size-is-a-mean", "return tf.reduce_sum(tf.abs(delta), axis=(1, 2, 3))", "return tf.reduce_mean(tf.abs(delta), axis=(1, 2, 3))"),
         ("l1-projection-forgets-the-walls", "return tf.minimum(tf.nn.relu(size - level), wall)", "return tf.nn.relu(size - level)"),
@@ -182,6 +183,7 @@ FAULTS = [
         ("box-counts-calls", "self.box.queries += len(index)", "self.box.queries += 1", {"of": "attacks.BlackBox", "lessons": "07", "tests": "black_box"}),
         ("box-gives-gradients", "if self.box or not self.gradient:", "if not self.gradient:", {"of": "attacks.BlackBox", "lessons": "07", "tests": "black_box"}),
         ("model-in-training-mode", "z = f(x, training=False) if takes_training else f(x)", "z = f(x, training=True) if takes_training else f(x)", {"of": "models.predict_logits attacks.pgd", "lessons": "08 01", "tests": "models attacks"}),
+        ("model-as-it-was-before", "key = (key, str(signature), self.built)", "key = (key, str(signature))", {"of": "models.predict_logits attacks.pgd", "lessons": "09 01", "tests": "attacks models"}),
     ),
     *_in(
         "_checks.py", "05 03", "models attacks",
@@ -394,6 +396,7 @@ FAULTS = [
         ("gradalign-sign", "self.align * (1 - cosine(here, there))", "self.align * (1 + cosine(here, there))"),
         ("gradalign-switched-off", "return loss + self.align * (1", "return loss + 0.0 * (1"),
         ("gradalign-over-the-batch", "return tf.reduce_sum(a * b, axis=1)", "return tf.reduce_sum(a * b) / tf.cast(tf.shape(a)[0], a.dtype)", {"of": "training.GradAlign"}),
+        ("gradalign-floor-too-high", "axis=1, epsilon=1e-24)", "axis=1, epsilon=1e-12)", {"of": "training.GradAlign"}),
     ),
     *_in(
         "training/pgd.py", "10", "defences",
@@ -435,6 +438,12 @@ FAULTS = [
         ("learning-rate-without-a-fall", "tf.minimum(done / 0.4, (1 - done) / 0.6)", "tf.minimum(done / 0.4, 1.0)"),
         ("best-weights-not-put-back", "trainer.network.set_weights(watch.best)", "trainer.network.get_weights()"),
     ),
+    *_in(
+        "training/_resume.py", "10", "defences",
+        ("callbacks-forget-on-resume", "            vars(callback).update(kept)\n", "            pass\n", {"of": "training.adversarial_fit"}),
+        ("another-run-is-resumed", 'if run != json.loads(json.dumps(self.run)):', "if False:", {"of": "training.adversarial_fit"}),
+        ("half-a-state-is-left", 'half = self.path.with_suffix(".part")', "half = self.path", {"of": "training.adversarial_fit"}),
+    ),
     # --- proofs
     *_in(
         "certify/intervals.py", "11", "certify",
@@ -446,6 +455,7 @@ FAULTS = [
         ("ibp-last-bias-backwards", "middle += last.bias[None] - tf.gather(last.bias, y)[:, None]", "middle -= last.bias[None] - tf.gather(last.bias, y)[:, None]"),
         ("ibp-last-radius-doubled", '(high - low) / 2)\n    if last.use_bias', 'high - low)\n    if last.use_bias'),
         ("ibp-any-class-proved", "np.max(worst_margins(chain", "np.min(worst_margins(chain"),
+        ("leaky-taken-for-relu", "if layer.negative_slope or layer.threshold:", "if layer.threshold:", {"of": "certify.crown.verified certify.lipschitz.constant"}),
     ),
     *_in(
         "certify/crown.py", "11", "certify",
@@ -455,6 +465,8 @@ FAULTS = [
         ("crown-offset-lost", "np.float32(layer.scale) * pending[1] + np.float32(layer.offset)", "np.float32(layer.scale) * pending[1]"),
         ("crown-lower-line-always-zero", "tf.where(unstable, tf.cast(u > -l, tf.float32), above)", "tf.where(unstable, 0.0, above)"),
         ("crown-any-class-proved", "tf.reduce_max(worst_margins(", "tf.reduce_min(worst_margins("),
+        ("crown-relu-before-any-layer", 'elif matrices and name == "relu" and', 'elif name == "relu" and', {"of": "certify.crown.verified"}),
+        ("crown-last-relu-overlooked", "    if waits or not matrices:\n", "    if not matrices:\n", {"of": "certify.crown.verified"}),
     ),
     *_in(
         "certify/lipschitz.py", "11", "certify",
@@ -464,6 +476,7 @@ FAULTS = [
         ("lipschitz-without-the-root", "/ (np.sqrt(2) * constant(model))", "/ constant(model)"),
         ("lipschitz-two-for-its-root", "/ (np.sqrt(2) * constant(model))", "/ (2 * constant(model))"),
         ("lipschitz-radius-where-wrong", "np.maximum(own - z.max(axis=1), 0)", "np.abs(own - z.max(axis=1))"),
+        ("lipschitz-steep-activation-let-in", '"linear", "tanh", "sigmoid"):', '"linear", "tanh", "sigmoid", "gelu"):', {"of": "certify.lipschitz.constant"}),
     ),
     *_in(
         "certify/smoothing.py", "11", "certify",
@@ -537,8 +550,8 @@ FAULTS = [
         ("scaled-up-for-down", "np.eye(2) / 0.7", "np.eye(2) * 0.7"),
         ("warp-about-the-corner", "centre - matrix @ centre + shift", "np.asarray(shift, float)", {"lessons": "11 12"}),
         ("photons-not-divided", "rng.poisson(3 * x) / 3", "rng.poisson(3 * x)"),
-        ("errors-are-accuracies", "corrupt(x, k, seed)).argmax(axis=1) != y", "corrupt(x, k, seed)).argmax(axis=1) == y"),
-        ("errors-ignore-the-seed", "corrupt(x, k, seed)).argmax", "corrupt(x, k)).argmax"),
+        ("errors-are-accuracies", "corrupt(x, k, seed))) != y", "corrupt(x, k, seed))) == y"),
+        ("errors-ignore-the-seed", "corrupt(x, k, seed)))", "corrupt(x, k)))"),
         ("errors-of-all-kinds", "for k in kinds or KINDS", "for k in KINDS"),
     ),
     # --- measuring
@@ -725,7 +738,7 @@ FAULTS = [
         "plots.py", "00 03", "plots",
         ("interval-ends-swapped", "return [[max(p - low, 0)], [max(high - p, 0)]]", "return [[max(high - p, 0)], [max(p - low, 0)]]", {"of": _BARS, "lessons": "05 11 10"}),
         ("per-cent-of-per-cent", 'return f"{100 * p:.1f} %"', 'return f"{p:.1f} %"', {"of": "plots.images plots.accuracies plots.intervals plots.certified plots.confidences"}),
-        ("grey-stretched", 'x[i] if x.shape[3] == 3 else x[i, :, :, 0], cmap="gray", vmin=0, vmax=1', 'x[i] if x.shape[3] == 3 else x[i, :, :, 0], cmap="gray"'),
+        ("grey-stretched", 'x[i] if x.shape[3] == 3 else x[i, :, :, 0], cmap="gray", vmin=0, vmax=1', 'x[i] if x.shape[3] == 3 else x[i, :, :, 0], cmap="gray"', {"lessons": "02 03"}),
         ("confidence-not-normalised", "float(p.max() / p.sum())", "float(p.max())"),
         ("colours-of-the-largest-value", "limit = float(np.abs(delta).max()) or 1.0 if limit is None else float(limit)\n    fig, axes", "limit = float(delta.max()) or 1.0 if limit is None else float(limit)\n    fig, axes"),
         ("blue-raises-a-pixel", 'cmap="RdBu_r"', 'cmap="RdBu"'),

@@ -117,6 +117,7 @@ class Group:
     """Images that the model gets right, under attack together; holds the best point of each."""
 
     confidence = 0.0  # the margin that counts as reaching the goal
+    outward = 1e-6, 1e-5, 1e-4, 1e-3  # how far `verify` moves a point, in shares of its length
 
     def __init__(
         self, oracle, x, y, target, index, z_clean, loss, seed, smallest=None, keep="best", early_stop=True, callback=None
@@ -210,7 +211,7 @@ class Group:
         """A smallest perturbation ends so near the boundary that another compiled function may round it back: judge it by
         the forward pass alone, move what fell back a little outward (by 1e-6 of its length, or more), or give it up."""
         i = np.flatnonzero(self.broken)
-        for share in (0, 1e-6, 1e-5, 1e-4, 1e-3):
+        for share in (0, *self.outward):
             if i.size:
                 outward = self.x[i] + np.float32(1 + share) * (self.best[i] - self.x[i])
                 points = np.clip(outward, 0, 1) if share else self.best[i]
@@ -469,11 +470,14 @@ class Oracle:
                     f"the model {name} does not take images of shape {tuple(x.shape[1:])}: {str(error).strip().splitlines()[0]}; "
                     "images of the shape it was built for were expected, for example (28, 28, 1)"
                 ) from error
-            if isinstance(z, (dict, list, tuple)) and len(z) != 1:
-                raise TypeError(
-                    f"the model {name} returned a {type(z).__name__} of {len(z)}: one tensor of logits was expected, "
-                    "for example lambda x: model(x)[0]"
-                )
+            if isinstance(z, (dict, list, tuple)):
+                parts = list(z.values()) if isinstance(z, dict) else z
+                if len(parts) != 1:
+                    raise TypeError(
+                        f"the model {name} returned a {type(z).__name__} of {len(z)}: one tensor of logits was expected, "
+                        "for example lambda x: model(x)[0]"
+                    )
+                z = parts[0]
             z = tf.convert_to_tensor(z)
             return tf.cast(z, tf.float32) if z.dtype != tf.float32 else z
 

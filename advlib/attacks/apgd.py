@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from advlib import norms
-from advlib._checks import check_number
+from advlib._checks import check_number, check_targets
 from advlib._tensorflow import tf
 from advlib.attacks._loop import NO_TARGET, run
 from advlib.norms import column
@@ -90,12 +90,7 @@ def apgd(
         )
 
     def attack(group):
-        classes = group.z_clean.shape[1]
-        if targets is not None and targets > classes - 1:
-            raise ValueError(
-                f"targets={targets}: a model of {classes} classes has {classes - 1} wrong ones, at most that was expected, "
-                f"for example targets={classes - 1}"
-            )
+        targets is None or check_targets(targets, group.z_clean.shape[1])
         for restart in range(restarts * (targets or 1)):
             if not group.begin(restart):
                 break

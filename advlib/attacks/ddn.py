@@ -69,6 +69,8 @@ def ddn(
         levels = check_number(levels, "levels", low=2, integer=True, example=256)
 
     def ddn(group):
+        if levels:
+            group.outward = ()  # that would leave the levels
         group.begin(candidate=False)
         z, eps = group.x.copy(), np.ones(len(group.x), np.float32)
         state = (eps, stray_signs(group))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from advlib import norms
-from advlib._checks import check_images, check_number
+from advlib._checks import check_images, check_number, check_targets
 from advlib._tensorflow import tf
 from advlib.attacks._loop import run
 from advlib.attacks.deepfool import nearest_class
@@ -100,7 +100,7 @@ def fab(
 
     Returns x_adv, float32 (N, H, W, C) in the box: of all adversarial points seen the one nearest to x, x itself where none
     was found, and where the model is already wrong. The result does not depend on the scale of the logits.
-    Raises TypeError or ValueError for bad input, before anything is computed.
+    Raises TypeError or ValueError for bad input, before anything is attacked, also for more targets than wrong classes.
 
     Source: Croce & Hein 2020, arXiv 1907.02044, Algorithm 1; FAB-T: Croce & Hein 2020, arXiv 2003.01690, §5. Lesson 06.
 
@@ -121,6 +121,7 @@ def fab(
     eps is None or ball.check_eps(eps, check_images(x).shape[1:])
 
     def attack(group):
+        targets is None or check_targets(targets, group.z_clean.shape[1])
         order = np.argsort(-group.z_clean, axis=1, kind="stable")
         likeliest = order[order != group.y[:, None]].reshape(len(order), -1)
         aims = [group.aim] if targets is None else likeliest[:, :targets].T

@@ -30,8 +30,13 @@ class Patch:
         """`x` (N, H, W, C) with the patch pasted on each image at a random place and angle; another seed, other places.
 
         Returns float32 of x's shape. Where an image's patch lies depends on the seed and the image alone; pixels outside it
-        keep their bits."""
+        keep their bits. Raises ValueError for images of other channels than the patch's."""
         x = check_images(x)
+        if self.pixels.shape[2:] != x.shape[3:]:
+            raise ValueError(
+                f"a patch of shape {self.pixels.shape} on images of shape {x.shape}: as many channels in both were expected, "
+                "for example a patch (7, 7, 3) on images (100, 32, 32, 3)"
+            )
         return paste(self.pixels, x, *self._lie(x, seed))
 
     def mask(self, x, seed=0):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from advlib._checks import check_images, check_labels, check_number, describe
+from advlib._checks import check_choice, check_images, check_labels, check_number, describe
 from advlib.attacks._loop import stream
 from advlib.models import predict_logits
 from advlib.robustness import interval
@@ -39,7 +39,10 @@ class TransferMatrix:
         return (self.prediction[source] == self.y) & (self.prediction[target] == self.y)
 
     def count(self, source, target, noise=None):
-        """(broken, right): how many images become wrong on the target, and of how many; of `noise`, a kind, if it is given."""
+        """(broken, right): how many images become wrong on the target, and of how many; of `noise`, a kind, if it is given.
+
+        Raises ValueError for a kind that is none of `NOISE`."""
+        noise is None or check_choice(noise, "noise", NOISE)
         found = self.attacked[source, target] if noise is None else self.noise[source, noise, target]
         right = self.right(source, target)
         return int((right & (found != self.y)).sum()), int(right.sum())

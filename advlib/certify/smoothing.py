@@ -45,7 +45,7 @@ def certify(model, x, *, sigma, selection=100, samples=10_000, alpha=0.001, seed
     Clopper & Pearson, at level alpha. seed: of the noise, which depends on the image and not on its place or company.
 
     Returns `Certificates`. Where the bound is below ½ the classifier abstains: label −1, radius 0. Each certificate is wrong
-    with a probability of at most alpha, and speaks of the smoothed classifier, not of the model.
+    with a probability of at most alpha, and speaks of the smoothed classifier, not of the model. NaN is no vote for any class.
     Raises TypeError or ValueError for bad input.
     Source: Cohen et al. 2019, arXiv 1902.02918, Theorem 1 and §3.2 (CERTIFY). Lesson 11.
 
@@ -67,7 +67,10 @@ def predict(model, x, *, sigma, samples=1000, alpha=0.001, seed=0, batch_size=50
     """
     (votes,) = _votes(model, x, sigma, (samples,), alpha, seed, batch_size)
     first, second = np.sort(votes, axis=1)[:, :-3:-1].T
-    sure = [binomtest(int(a), int(a + b), 0.5).pvalue <= alpha for a, b in zip(first, second, strict=True)]
+    sure = [
+        a > 0 and binomtest(int(a), int(a + b), 0.5).pvalue <= alpha
+        for a, b in zip(first, second, strict=True)
+    ]
     return np.where(sure, votes.argmax(axis=1), ABSTAIN)
 
 
@@ -92,14 +95,14 @@ def _votes(model, x, sigma, counts, alpha, seed, batch_size):
         check_number(count, "samples", low=1, integer=True, example=1000)
     seed = check_number(seed, "seed", low=0, integer=True, example=0)
     classes = predict_logits(model, x[:1]).shape[1]
-    vote = _compiled(Oracle(model, batch_size), classes, x.shape[1:], batch_size)
+    oracle = Oracle(model, batch_size)
+    vote = _compiled(oracle, classes, x.shape[1:], batch_size)
     votes = [np.zeros((len(x), classes), np.int64) for _ in counts]
     for i, image in enumerate(tqdm(x, desc="smoothing", unit="image", delay=5, leave=False, disable=quiet())):
         digest = hashlib.blake2b(image.tobytes(), digest_size=8, key=repr(seed).encode()[:64]).digest()
         key, draw = np.frombuffer(digest, np.int32), 0
         for purpose, count in enumerate(counts):
-            for first in range(0, count, batch_size):
-                left = min(batch_size, count - first)
+            for _, left in oracle.batches(np.arange(count)):
                 votes[purpose][i] += vote(image, key + np.int32([0, draw]), sigma, left).numpy()
                 draw += 1
     return votes
@@ -110,7 +113,9 @@ def _compiled(oracle, classes, shape, batch_size):
 
     def vote(image, key, sigma, count):
         noise = tf.random.stateless_normal((batch_size, *shape), key)
-        predicted = tf.argmax(call(image[None] + sigma * noise), axis=1)
+        z = call(image[None] + sigma * noise)
+        # −1 is the one-hot of no class
+        predicted = tf.where(tf.reduce_any(tf.math.is_nan(z), axis=1), np.int64(-1), tf.argmax(z, axis=1))
         return tf.reduce_sum(tf.one_hot(predicted, classes, dtype=tf.int64)[:count], axis=0)
 
     if not oracle.compiles:

@@ -1,8 +1,18 @@
 """`diagnose`: the passes through a model that the checks need, few enough for half a minute on a small network. Lesson 09."""
 
+import contextlib
+
 import numpy as np
 
-from advlib._checks import check_choice, check_images, check_labels, check_number
+from advlib import robustness
+from advlib._checks import (
+    ProbabilitiesNotLogitsError,
+    check_choice,
+    check_images,
+    check_labels,
+    check_logits,
+    check_number,
+)
 from advlib.diagnostics import checks
 
 # What is tried. Each attack is made only on the images that those before it left standing.
@@ -25,8 +35,9 @@ def diagnose(
     with them; without it that check is left out. callback: is given the name of each check when it is done.
 
     Some findings cut it short: probabilities instead of logits, which no attack takes; a model without gradients; one that gives
-    every image the same answer; or none that is right. Then only the checks of the output are made. What is red is the
-    evaluation, not the model. Raises TypeError or ValueError for bad input.
+    every image the same answer; or none that is right. Then only the checks of the output are made. The check of training mode
+    is left out where a batch holds one image, as for images=1: there is nothing to compare. What is red is the evaluation, not
+    the model. Raises TypeError or ValueError for bad input.
 
     Sources: Pintor et al. 2022, arXiv 2106.09947; Carlini et al. 2019, arXiv 1902.06705, §4; Athalye, Carlini & Wagner 2018,
     arXiv 1802.00420, §3.1. Lessons 08, 09 and 13.
@@ -59,12 +70,19 @@ def _passes(model, x, y, ball, eps, images, seed, batch_size, train):
         yield checks.evaluated_on_training_data(x, train)
     oracle = Oracle(model, min(batch_size, images, len(x)))
     z = oracle.logits(x[:SCALED])
-    yield checks.probabilities_for_logits(z)
-    if z.min() >= -1e-5 and z.max() <= 1 + 1e-5 and np.abs(z.sum(axis=1) - 1).max() <= 1e-3:
+    with contextlib.suppress(ProbabilitiesNotLogitsError):  # the first flag says so
+        check_logits(z, len(z))
+    probabilities = checks.probabilities_for_logits(z)
+    yield probabilities
+    if probabilities.colour == "red":
         return
     check_labels(y, len(x), z.shape[1])
-    yield _scale(oracle, x[:SCALED], y[:SCALED], z)
-    constant = checks.constant_output(z.argmax(axis=1), y[:SCALED])
+    predicted = robustness._classes(z)
+    answered = predicted != -1
+    if not answered.all():
+        yield robustness._flag_nan(f"no class for {int((~answered).sum())} of {len(z)} images")
+    yield _scale(oracle, x[:SCALED], y[:SCALED], predicted)
+    constant = checks.constant_output(predicted[answered], y[:SCALED][answered])
     yield constant
     x, y = _right(oracle, x, y, images)
     if constant.colour != "green" or not len(x):
@@ -73,7 +91,8 @@ def _passes(model, x, y, ball, eps, images, seed, batch_size, train):
     z = oracle.logits(x)
     again = max(_difference(z, oracle.logits(x)) for _ in range(4))
     yield checks.random_output(again)
-    yield checks.training_mode(_difference(z, _in_other_company(oracle, x)), again)
+    if oracle.batch_size > 1:
+        yield checks.training_mode(_difference(z, _in_other_company(oracle, x)), again)
     yield checks.unstable_predictions(_instability(oracle, x, y, z, seed))
 
     common = {"norm": ball.name, "batch_size": oracle.batch_size}
@@ -88,7 +107,7 @@ def _passes(model, x, y, ball, eps, images, seed, batch_size, train):
         """Which images the attack breaks: bool (N,), a fresh forward pass each; `which` of them it is made on."""
         result, i = np.zeros(len(x), bool), np.flatnonzero(which[0] if which else np.ones(len(x)))
         if i.size:
-            result[i] = oracle.logits(attack(model, x[i], y[i], **options)).argmax(axis=1) != y[i]
+            result[i] = robustness._classes(oracle.logits(attack(model, x[i], y[i], **options))) != y[i]
         return result
 
     white, trace = _traced_pgd(model, oracle, x, y, eps, seeded)
@@ -117,7 +136,8 @@ def _passes(model, x, y, ball, eps, images, seed, batch_size, train):
     free = broken(_climb, **whole)
     yield checks.unbounded_attack_fails(free | broken(_climb, ~free, loss="margin", **whole))
     grey = np.full_like(x[:1], 0.5)
-    by_grey = y != oracle.logits(grey).argmax()
+    on_grey = robustness._classes(oracle.logits(grey))
+    by_grey = (y != on_grey) & (on_grey != -1)
     wide = seeded | {"eps": float(ball.size(x - grey).numpy().max())}
     found = broken(_climb, by_grey, **wide)
     yield checks.not_at_chance(found | broken(_climb, by_grey & ~found, loss="margin", **wide), by_grey)
@@ -134,13 +154,13 @@ def _climb(model, x, y, *, eps, loss="ce", random_start=True, **options):
     return pgd(model, x, y, eps=eps, loss=loss, steps=STEPS, random_start=random_start, **options)
 
 
-def _scale(oracle, x, y, z):
+def _scale(oracle, x, y, predicted):
     """Would the model rather have the images at another scale?"""
     axes = (0, 1, 2)
     normal = (x - x.mean(axis=axes)) / np.maximum(x.std(axis=axes), 1e-6)
     scales = {"255·x": 255 * x, "2·x - 1": 2 * x - 1, "(x - mean) / std": normal}
-    right = {name: oracle.logits(images).argmax(axis=1) == y for name, images in scales.items()}
-    return checks.wrong_range(float(x.min()), float(x.max()), z.argmax(axis=1) == y, right)
+    right = {name: robustness._classes(oracle.logits(images)) == y for name, images in scales.items()}
+    return checks.wrong_range(float(x.min()), float(x.max()), predicted == y, right)
 
 
 def _right(oracle, x, y, images):
@@ -233,4 +253,4 @@ def _traced_pgd(model, oracle, x, y, eps, options):
         "half": (first[:STARTS] <= STEPS).any(axis=0), "full": np.isfinite(first[:STARTS]).any(axis=0),
         "passed": np.isfinite(first).any(axis=0), "rising": last > checks.STILL * whole,
     }  # fmt: skip
-    return oracle.logits(x_adv).argmax(axis=1) != y, trace
+    return robustness._classes(oracle.logits(x_adv)) != y, trace

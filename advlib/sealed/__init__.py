@@ -89,6 +89,9 @@ class Set(Mapping):
     def __getitem__(self, name):
         return self.models[check_choice(name, "name", tuple(self.models))]
 
+    def __contains__(self, name):
+        return name in self.models
+
     def __iter__(self):
         return iter(self.models)
 
@@ -122,6 +125,8 @@ def load(folder=None):
         about = json.loads(path.read_text(encoding="utf-8"))
         if (about["format"], about["version"]) != (FORMAT, VERSION):
             raise ValueError(f"format {about['format']!r}, version {about['version']!r}")
+        if missing := {"salt", "rounds", "answers"} - about.keys():
+            raise ValueError(f"no {', '.join(sorted(missing))}")
         return Set(folder, about)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -189,7 +194,8 @@ class Sheet:
             "right": _mark(self.exam, self.answers),
         }  # fmt: skip
         about["checksum"] = _checksum(about)
-        stem = "".join(c if c.isalnum() else "-" for c in person.strip())
+        # another file for another name
+        stem = "".join(c if c.isalnum() or c in " -" else f"%{ord(c):x}" for c in person.strip())
         path = Path(folder) / f"{stem}.sheet.json"
         path.write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return path
@@ -239,6 +245,10 @@ def merge(files, exam, keep="best"):
     import pandas as pd
 
     check_choice(keep, "keep", ("best", "latest"))
+    if isinstance(files, str | Path):
+        raise TypeError(
+            f"files={describe(files)}: several paths were expected, for example Path('entries').glob('*.sheet.json')"
+        )
     rows, unread = {}, []
     for path in sorted(map(Path, files)):
         try:

@@ -21,12 +21,14 @@ from advlib.attacks._loop import At
 from advlib.attacks.pgd import ascent_step
 from advlib.losses import cross_entropy
 from advlib.models import check_keras
+from advlib.training.fit import _penalty
 
 
 class Trainer(keras.Model):
     """A network in training, as a keras.Model: compile it with an optimizer, then `fit` it. By itself: standard training.
 
-    network: a keras.Model with logits, trained in place. eps: the budget to stand, in `norm`; train_eps: the one trained for,
+    network: a keras.Model with logits, trained in place; what regularisers of its weights make of them is added to the loss of
+    every defence, those of activations are ignored. eps: the budget to stand, in `norm`; train_eps: the one trained for,
     where it is another. ramp: the share of all updates over which ε grows from 0. `adversarial_fit` sets `total`, the number of
     all updates; before a `fit` of your own set it yourself, or ε is there at once. seed: of all random numbers, which
     depend on it and on the number of the update alone, not on how many replicas share the batch.
@@ -90,6 +92,7 @@ class Trainer(keras.Model):
         share = self.share(x)
         with tf.GradientTape() as tape:
             loss, logits = self.losses(z, x, y)
+            loss += _penalty(self.network)  # to each image's: of all replicas' shares it is once the whole
             total = share * tf.reduce_sum(loss)
         return self.learn(tape, total, loss, logits, y)
 

@@ -37,9 +37,10 @@ def fit(
 ):
     """Forward, loss, backward, update, until the loss falls below a threshold or the epochs run out.
 
-    model: a keras.Model with logits, trained in place with Adam on the mean cross-entropy of each batch. x: float32
-    (N, H, W, C) in [0, 1]; y: labels (N,). loss_threshold: stop after an epoch whose mean loss is below it (None: never);
-    seed: of the order of the images, see `order`; callback: called with (epoch, History) after each epoch.
+    model: a keras.Model with logits, trained in place with Adam on the mean cross-entropy of each batch, and on what regularisers
+    of its weights add to it; those of activations are ignored. x: float32 (N, H, W, C) in [0, 1]; y: labels (N,). loss_threshold:
+    stop after an epoch whose mean loss is below it (None: never); seed: of the order of the images, see `order`; callback: called
+    with (epoch, History) after each epoch.
 
     Returns a History, whose `stopped_by` says "threshold" or "epochs". Raises TypeError or ValueError for bad input.
     Source: the training loop that lesson 01 derives; Adam: Kingma & Ba 2015, arXiv 1412.6980.
@@ -62,7 +63,7 @@ def fit(
     def update(x, y):
         with tf.GradientTape() as tape:
             z = model(x, training=True)
-            loss = tf.reduce_mean(cross_entropy(z, y))
+            loss = tf.reduce_mean(cross_entropy(z, y)) + _penalty(model)
         optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
         return loss, tf.reduce_sum(tf.cast(tf.argmax(z, axis=1) == y, tf.int32))
 
@@ -81,6 +82,12 @@ def fit(
             break
     history.seconds = time.perf_counter() - began
     return history
+
+
+def _penalty(model):
+    """The sum of what regularisers make of the weights, 0 without any."""
+    # not model.losses: of activations it knows those of the last call alone, and a defence calls its network often
+    return sum(w.regularizer(w) for w in model.trainable_weights if w.regularizer is not None)
 
 
 def check_training(model, x, y, epochs, batch_size):

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from advlib._checks import check_number
 from advlib.training._trainer import Trainer
+from advlib.training.fit import _penalty
 
 
 class Free(Trainer):
@@ -40,6 +41,7 @@ class Free(Trainer):
             with tf.GradientTape(persistent=True) as tape:
                 tape.watch(z)
                 loss, logits = self.losses(z, x, y)
+                loss += _penalty(self.network)
                 total, summed = self.share(x) * tf.reduce_sum(loss), tf.reduce_sum(loss)
             step = self.ball.steepest(tape.gradient(summed, z), z)
             logs = self.learn(tape, total, loss, logits, y)
