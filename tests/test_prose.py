@@ -647,6 +647,7 @@ LINKS = [
         a_million_images,
     ),
     ("README.md", "the tests notice {} of {} seeded faults", lambda: noticed("tests")),
+    ("README.md", "the notebooks notice at least {} of {} seeded faults", lambda: noticed("notebooks")),
     ("README.md", "with two processes to {} (", lambda: constant("tests/test_two_hosts.py", r"atol=(1e-\d)")),
     ("README.md", "where not all {})", lambda: comma(MEASURED["test_images"])),
     (
