@@ -363,9 +363,9 @@ def audit(
     report.curve = store.once("curve", lambda: _curve(*given))
     report.least = _least(report, {name: units for name, units in found.items() if name != CLEAN}, shards)
     report.seconds = store.elapsed()
-    store.publish(report)
     watch.done("curve", n)
     watch.next("done")
+    store.publish(report)  # last: whoever is told of progress may interrupt, and a finished report is not gone on with
     return report
 
 
