@@ -247,7 +247,16 @@ def test_trades_gradient_flows_through_both_terms(few):
     assert float(tf.reduce_sum(losses.kl(net(x), net(x), constant=False))) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["standard", "gradalign", "free", "pgd", "trades", "ibp"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pgd",
+        *(
+            pytest.param(n, marks=pytest.mark.full)
+            for n in ("standard", "gradalign", "free", "trades", "ibp")
+        ),
+    ],
+)
 def test_regularisers_of_weights_are_added_to_every_defence(name, few):
     """One step of SGD: λ·Σ w² moves its weights by −η·2λ·w, beyond what the defence's loss does."""
     x, y = few[0][0][:20], few[0][1][:20]
