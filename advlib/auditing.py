@@ -365,7 +365,8 @@ def audit(
     report.seconds = store.elapsed()
     watch.done("curve", n)
     watch.next("done")
-    store.publish(report)  # last: whoever is told of progress may interrupt, and a finished report is not gone on with
+    # last: whoever is told of progress may interrupt, and nothing goes on with a finished report
+    store.publish(report)
     return report
 
 
