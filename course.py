@@ -509,7 +509,8 @@ def test(arguments):
         # of the exercises one, which shows that a stub stops nothing; .ci/full runs them all
         notebooks = [path.relative_to(ROOT) for path in [*lessons(), *exercises()[5:6]]]
         runs = {
-            "unit tests": ["tests", *together, *arguments],
+            # by name: sorted by their number of tests, files of a few long ones would come last
+            "unit tests": ["tests", "--no-loadscope-reorder", *together, *arguments],
             "notebooks": [*notebooks, "--nbval", *together, *arguments],
         }
     # pytest's 5 says that nothing was selected; with -k or -m that may be so in one run, but not in both

@@ -185,3 +185,8 @@ def check_logits(z, n):
             "expected, because the gradient of a saturated softmax is zero; for example advlib.models.as_logits(model)"
         )
     return z.astype(np.float32, copy=False)
+
+
+def predicted_classes(z):
+    """The predicted classes of logits (N, K), int64 (N,); −1 where the model returned NaN: such an image is not classified."""
+    return np.where(np.isnan(z).any(axis=1), -1, z.argmax(axis=1)).astype(np.int64)

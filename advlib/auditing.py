@@ -32,6 +32,7 @@ from advlib._checks import (
     check_images,
     check_labels,
     check_number,
+    predicted_classes,
 )
 from advlib.diagnostics import Flag
 from advlib.robustness import CLEAN, Facts, Outcome, Report
@@ -429,7 +430,7 @@ def shard(model, x, y, suite, norm, eps, known) -> Iterator:
     if clean is None:
         fresh, began = True, time.perf_counter()
         z, answered = _answers(model, x)
-        prediction = np.full(len(x), -1) if z is None else np.where(answered, robustness._classes(z), -1)
+        prediction = np.full(len(x), -1) if z is None else np.where(answered, predicted_classes(z), -1)
         failure = "" if answered.all() else _why(model, x[~answered])
         clean = Unit(prediction, np.zeros(len(x)), answered, time.perf_counter() - began, failure=failure)
     yield CLEAN, clean, fresh

@@ -23,7 +23,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from tqdm.auto import tqdm
 
 from advlib import robustness
-from advlib._checks import check_number
+from advlib._checks import check_number, predicted_classes
 
 SHARD = 512  # images: four batches in flight, and a minute's work at most for the longest attack here
 
@@ -113,7 +113,7 @@ def evaluate_shard(model, x, y, attacks, norm, eps):
     """What a worker does: (predictions, number of classes, name → (Outcome, Facts))."""
     logits = robustness._logits(model, x)
     robustness.check_labels(y, len(x), logits.shape[1])
-    clean = robustness._classes(logits)
+    clean = predicted_classes(logits)
     pieces = {
         name: robustness.measure(model, x, y, attack, name, norm, eps, clean)
         for name, attack in attacks.items()

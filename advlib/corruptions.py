@@ -15,8 +15,7 @@ import pandas as pd
 from scipy import ndimage
 from skimage import feature, filters, transform, util
 
-from advlib import robustness
-from advlib._checks import check_choice, check_images, check_labels, check_number
+from advlib._checks import check_choice, check_images, check_labels, check_number, predicted_classes
 
 
 def corrupt(x, kind, seed=0):
@@ -49,8 +48,7 @@ def errors(model, x, y, kinds=None, seed=0):
 
     y = check_labels(y, len(check_images(x)))
     wrong = {
-        k: (robustness._classes(predict_logits(model, corrupt(x, k, seed))) != y).mean()
-        for k in kinds or KINDS
+        k: (predicted_classes(predict_logits(model, corrupt(x, k, seed))) != y).mean() for k in kinds or KINDS
     }
     return pd.Series(wrong, name="error", dtype=float)
 

@@ -725,7 +725,9 @@ def _sha256(path):
             return hashlib.file_digest(file, "sha256").hexdigest()
     whole = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        whole.update(f"{file.relative_to(path).as_posix()} {_sha256(file)};".encode())
+        whole.update(
+            os.fsencode(f"{file.relative_to(path).as_posix()} {_sha256(file)};")
+        )  # a name may be no UTF-8
     return whole.hexdigest()
 
 

@@ -25,7 +25,15 @@ import pandas as pd
 from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
-from advlib._checks import DAMAGED, check_choice, check_images, check_labels, check_number, describe
+from advlib._checks import (
+    DAMAGED,
+    check_choice,
+    check_images,
+    check_labels,
+    check_number,
+    describe,
+    predicted_classes,
+)
 from advlib.diagnostics import COLOURS, Flag, collect_flags, raise_flag
 
 CLEAN, WORST = "clean", "worst case"  # rows of a Report that no attack may be called
@@ -441,7 +449,7 @@ def evaluate(model, x, y, attacks, *, norm, eps, client=None):
         return cluster.evaluate(client, model, x, y, attacks, norm=norm, eps=eps)
     logits = _logits(model, x)
     y = check_labels(y, len(x), logits.shape[1])
-    report = Report(norm, eps, y, _classes(logits), logits.shape[1], _fingerprint(x))
+    report = Report(norm, eps, y, predicted_classes(logits), logits.shape[1], _fingerprint(x))
     _flag_clean(report)
     name = None
     try:
@@ -501,7 +509,7 @@ def curve(model, x, y, attack, *, norm, eps_values, cumulative=True):
     eps_values = sorted({check(e, x.shape[1:]) for e in eps_values})
     y = check_labels(y, len(x))
     logits = _logits(model, x)
-    y, clean = check_labels(y, len(x), logits.shape[1]), _classes(logits)
+    y, clean = check_labels(y, len(x), logits.shape[1]), predicted_classes(logits)
     standing, rows = clean == y, []
     seen = Facts()
     for eps in tqdm(eps_values, desc="budgets", delay=5, leave=False, disable=quiet()):
@@ -561,11 +569,6 @@ def _logits(model, x):
     from advlib.models import predict_logits
 
     return predict_logits(model, x)
-
-
-def _classes(logits):
-    """The predicted classes, −1 where the model returned NaN: such an image is not classified."""
-    return np.where(np.isnan(logits).any(axis=1), -1, logits.argmax(axis=1)).astype(np.int64)
 
 
 def _fingerprint(x):
@@ -657,7 +660,7 @@ def measure(model, x, y, attack, name, norm, eps, clean):
     feasible = finite & (beyond == 0) & ~too_far
 
     point = np.where(feasible[:, None, None, None], x_adv, x)
-    prediction = np.where(feasible, _classes(_logits(model, point)), clean)
+    prediction = np.where(feasible, predicted_classes(_logits(model, point)), clean)
     moved = (x_adv != x).any(axis=(1, 2, 3))
     facts = Facts(
         len(x), other_dtype, not np.array_equal(given, x), int(too_far.sum()), float(size[too_far].max(initial=0)),

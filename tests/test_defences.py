@@ -591,7 +591,7 @@ def child(*arguments):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on Windows")
-@pytest.mark.parametrize("defence", ["pgd", "free"])
+@pytest.mark.parametrize("defence", ["pgd", pytest.param("free", marks=pytest.mark.full)])
 def test_killed_in_an_epoch_and_resumed_gives_the_same_weights(defence, tmp_path):
     """6 batches an epoch; killed in the middle of the third, then of the fifth; against a run left alone."""
     folder, each = tmp_path / "run", 2 if defence == "free" else 1

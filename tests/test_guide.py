@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import chromium, end, find_chromium
+from browser import BrowserError, chromium, end, find_chromium
 
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "teaching").is_dir():
@@ -514,9 +514,14 @@ def test_message_of_a_kernel_that_died(tmp_path):
             f"{named} && document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"
         )
         page.wait_for(idle, "the notebook's kernel", 120)
-        page.click(".lm-MenuBar-item", "Run")
-        page.click(".lm-Menu-item[data-command='runmenu:run-all']")
-        shown = page.wait_for("document.querySelector('.jp-Dialog')?.innerText", "the dialog", 60)
+        for seconds in (15, 60):  # on a busy machine the first click on Run All may go unheard
+            page.click(".lm-MenuBar-item", "Run")
+            page.click(".lm-Menu-item[data-command='runmenu:run-all']")
+            with contextlib.suppress(BrowserError) if seconds < 60 else contextlib.nullcontext():
+                shown = page.wait_for(
+                    "document.querySelector('.jp-Dialog')?.innerText", "the dialog", seconds
+                )
+                break
     assert quoted(next(block for block in blocks() if "appears to have died" in block), shown), shown
 
 

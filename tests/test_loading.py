@@ -362,6 +362,14 @@ def test_a_saved_model(tmp_path):
     np.testing.assert_array_equal(again(x).numpy(), loaded.model(x).numpy())
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere names of files are Unicode")
+def test_a_saved_model_with_a_file_whose_name_is_no_unicode(tmp_path):
+    dropped().export(tmp_path / "net", verbose=False)
+    before = load_model(tmp_path / "net").sha256
+    (tmp_path / "net" / os.fsdecode(b"caf\xe9.txt")).write_text("a note")
+    assert len(load_model(tmp_path / "net").sha256) == 64 and load_model(tmp_path / "net").sha256 != before
+
+
 def test_saved_models_that_do_not_serve(tmp_path):
     small(layers.Softmax()).export(tmp_path / "softmax", verbose=False)
     with pytest.raises(LoadError, match=r"softmax returns probabilities.*as_logits\(model\)\.export"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from advlib import data, models
+from advlib._tensorflow import tf
 from advlib.attacks import patch
 from advlib.attacks.black_box import BlackBox, NoGradientError
 from advlib.attacks.patch import Patch, lie, lift, paste, places
@@ -104,6 +105,17 @@ def test_success_leaves_out_the_target_class(images, small_net):
     assert 0 < counts.sum() < len(x) and p.success(small_net, x, y, seed=5) == hit[counts].mean()
     assert hit[counts].mean() < hit.mean()
     assert np.isnan(p.success(small_net, x, np.full(len(x), target)))
+
+
+def test_an_answer_of_nan_is_not_the_target():
+    def broken(x):
+        z = tf.tile([[0.0, 2.0]], (len(x), 1))
+        return tf.where(tf.reduce_max(x, axis=(1, 2)) > 0.5, np.nan, z)
+
+    x = np.full((6, 28, 28, 1), 0.4, np.float32)
+    bright = Patch(np.ones((8, 8, 1), np.float32), target=0)
+    assert bright.success(broken, x, np.ones(6, int)) == 0
+    assert bright.success(broken, x + np.float32(0.2), np.ones(6, int)) == 0  # unclassified before, and after
 
 
 def test_same_seed_same_patch(images, small_net):

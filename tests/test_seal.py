@@ -300,6 +300,14 @@ def test_the_numbers_of_tensorflows_functions_do_not_tell_of_training():
     assert len(set(np.diff(numbers))) == 1
 
 
+def test_a_set_is_a_mapping():
+    exam = sealed.load()
+    name = next(iter(exam))
+    assert exam.get(name) is exam[name] and exam.get("unknown") is None and "unknown" not in exam
+    with pytest.raises(ValueError, match=f"'unknown'.*'{name}'"):
+        exam["unknown"]
+
+
 def test_a_folder_that_is_there_and_a_key_among_the_files_are_refused(small, tmp_path):
     folder, _ = small
     with pytest.raises(FileExistsError, match="there already"):

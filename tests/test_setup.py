@@ -627,10 +627,10 @@ def test_test_runs_unit_tests_and_notebooks(course, started):
     commands, _ = started
     assert course.main(["test", "-x", "-k", "pgd"]) == 0
     unit, notebooks = (command[1:] for command in commands)
-    assert unit[:3] == ["-m", "pytest", "tests"]
+    assert unit[:4] == ["-m", "pytest", "tests", "--no-loadscope-reorder"]
     there = [str(path.relative_to(course.ROOT)) for path in course.lessons()]
     assert notebooks[: 3 + len(there)] == ["-m", "pytest", *there, "--nbval"]
-    for rest in (unit[3:], notebooks[3 + len(there) :]):
+    for rest in (unit[4:], notebooks[3 + len(there) :]):
         assert rest[0] == "-n" and rest[2:] == ["--dist", "loadfile", "-x", "-k", "pgd"]
 
 

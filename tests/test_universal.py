@@ -90,6 +90,19 @@ def test_fooling_counts_changes_and_error_counts_mistakes():
     assert fooling(net, x, y, np.zeros_like(v)) == (0, 0.25, 0.25)
 
 
+def test_an_answer_of_nan_is_no_class():
+    def partly(images):
+        z = affine(3 * np.eye(2), [0, 0], (1, 2, 1))(images)
+        return tf.where(images[:, :1, 0, 0] > 0.9, np.nan, z)
+
+    x = np.float32([[0.6, 0.4], [0.4, 0.6], [0.95, 0.0], [0.8, 0.0]]).reshape(4, 1, 2, 1)
+    y = np.array([0, 1, 0, 0])
+    v = np.float32([0.15, 0]).reshape(1, 2, 1)
+    assert fooling(partly, x, y, np.zeros_like(v)) == (0, 0.25, 0.25)
+    assert fooling(partly, x, y, v) == (0.25, 0.5, 0.25)  # the last one becomes NaN, class 0 before
+    assert not universal(partly, x[2:3], y[2:3], eps=0.1).any()  # nothing is right, nothing to fit
+
+
 def test_nothing_to_do(train, small_net):
     x = train[0][:10]
     right = models.predict_logits(small_net, x).argmax(axis=1)

@@ -29,7 +29,15 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from advlib import norms
-from advlib._checks import check_choice, check_images, check_labels, check_logits, check_number, check_target
+from advlib._checks import (
+    check_choice,
+    check_images,
+    check_labels,
+    check_logits,
+    check_number,
+    check_target,
+    predicted_classes,
+)
 from advlib._tensorflow import keras, tf
 from advlib.attacks.black_box import BlackBox, NoGradientError
 from advlib.losses import ATTACK_LOSSES
@@ -95,7 +103,7 @@ def run(
             z = check_logits(oracle.logits(x[part]), len(x[part]))
             check_labels(y, len(x), z.shape[1])
             target = check_target(y_target, y, z.shape[1])
-            right = first + np.flatnonzero((z.argmax(axis=1) == y[part]) & ~np.isnan(z).any(axis=1))
+            right = first + np.flatnonzero(predicted_classes(z) == y[part])
             if right.size and eps != 0:
                 group = Group(
                     oracle, x, y, target, right, z[right - first], loss, seed, ball if smallest else None, **options

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
-from advlib._checks import check_images, check_labels, check_logits, check_number
+from advlib._checks import check_images, check_labels, check_logits, check_number, predicted_classes
 from advlib._tensorflow import keras, tf
 from advlib.attacks._loop import Oracle, quiet, stream
 
@@ -48,13 +48,13 @@ class Patch:
         """Of the images that neither are of the target class nor taken for it, the share that is with the patch on.
 
         y: true labels (N,). Use images and a seed that the patch was not trained with: any seed will do. NaN where no image
-        counts."""
+        counts; a model that answers NaN is not fooled."""
         x = check_images(x)
         oracle = Oracle(model, batch_size)
         z = check_logits(oracle.logits(x), len(x))
         y = check_labels(y, len(x), z.shape[1])
-        counts = (y != self.target) & (z.argmax(axis=1) != self.target)
-        hit = oracle.logits(self.apply(x, seed)).argmax(axis=1) == self.target
+        counts = (y != self.target) & (predicted_classes(z) != self.target)
+        hit = predicted_classes(oracle.logits(self.apply(x, seed))) == self.target
         return float(hit[counts].mean()) if counts.any() else float("nan")
 
     def _lie(self, x, seed):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from advlib._checks import check_choice, check_images, check_labels, check_number, describe
+from advlib._checks import check_choice, check_images, check_labels, check_number, describe, predicted_classes
 from advlib.attacks._loop import stream
 from advlib.models import predict_logits
 from advlib.robustness import interval
@@ -135,7 +135,7 @@ def transfer(sources, x, y, attack, *, targets=None, seed=0):
     for name, model in (sources | targets).items():
         logits = predict_logits(model, x)
         check_labels(y, len(x), logits.shape[1])
-        matrix.prediction[name] = _classes(logits)
+        matrix.prediction[name] = predicted_classes(logits)
     for source, model in sources.items():
         x_adv = attack(model, x.copy(), y.copy())
         if np.shape(x_adv) != x.shape:
@@ -146,9 +146,9 @@ def transfer(sources, x, y, attack, *, targets=None, seed=0):
         x_adv = check_images(x_adv, f"what the attack returned for {source!r}")
         noisy = {kind: _noise(x, x_adv - x, kind, seed) for kind in NOISE}
         for target, judge in targets.items():
-            matrix.attacked[source, target] = _classes(predict_logits(judge, x_adv))
+            matrix.attacked[source, target] = predicted_classes(predict_logits(judge, x_adv))
             for kind in NOISE:
-                matrix.noise[source, kind, target] = _classes(predict_logits(judge, noisy[kind]))
+                matrix.noise[source, kind, target] = predicted_classes(predict_logits(judge, noisy[kind]))
     return matrix
 
 
@@ -164,11 +164,6 @@ def _noise(x, delta, kind, seed):
             noise = direction * (np.linalg.norm(d) / np.linalg.norm(direction))
         out[k] = np.clip(image + noise, 0, 1)
     return out
-
-
-def _classes(logits):
-    """The predicted classes, −1 where the model returned NaN."""
-    return np.where(np.isnan(logits).any(axis=1), -1, logits.argmax(axis=1))
 
 
 def _check_models(models, what):

@@ -6,7 +6,14 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from advlib import norms
-from advlib._checks import check_choice, check_images, check_labels, check_logits, check_number
+from advlib._checks import (
+    check_choice,
+    check_images,
+    check_labels,
+    check_logits,
+    check_number,
+    predicted_classes,
+)
 from advlib._tensorflow import tf
 from advlib.attacks._loop import Oracle, quiet
 from advlib.attacks.deepfool import deepfool
@@ -46,7 +53,7 @@ def universal(
     oracle = Oracle(model, batch_size)
     z = check_logits(oracle.logits(x), len(x))
     y = check_labels(y, len(x), z.shape[1])
-    right = z.argmax(axis=1) == y
+    right = predicted_classes(z) == y
     x, y, z = x[right], y[right], z[right]
     if not len(x) or not eps:
         return np.zeros(x.shape[1:], np.float32)
@@ -62,11 +69,10 @@ def by_deepfool(model, oracle, x, y, ball, eps, passes, enough, rng):
     for _ in tqdm(range(passes), desc="universal", unit="pass", delay=5, leave=False, disable=quiet()):
         for i in rng.permutation(len(x)):
             here = np.clip(x[i : i + 1] + v, 0, 1)
-            there = deepfool(
-                model, here, y[i : i + 1], steps=10, batch_size=1
-            )  # x itself where v fools already
+            # x itself where v fools already
+            there = deepfool(model, here, y[i : i + 1], steps=10, batch_size=1)
             v = project(v + (there - here)[0], ball, eps)
-        fooled = (oracle.logits(np.clip(x + v, 0, 1)).argmax(axis=1) != y).mean()
+        fooled = (predicted_classes(oracle.logits(np.clip(x + v, 0, 1))) != y).mean()
         if fooled > most:
             best, most = v, fooled
         if fooled >= enough:
@@ -119,7 +125,8 @@ class Fooling(NamedTuple):
 def fooling(model, x, y, v, batch_size=128):
     """The fooling rate of v, which asks whether predictions change, beside the error rates, which ask whether they are right.
 
-    Everything as in `universal`; v: (H, W, C). Returns a `Fooling`. Measure it on images that v was not fitted to. Lesson 12.
+    Everything as in `universal`; v: (H, W, C). Returns a `Fooling`; an answer of NaN is another than any class, and wrong.
+    Measure it on images that v was not fitted to. Lesson 12.
 
         >>> fooling(net, x_test, y_test, v).fooled
     """
@@ -130,6 +137,6 @@ def fooling(model, x, y, v, batch_size=128):
     oracle = Oracle(model, batch_size)
     z = check_logits(oracle.logits(x), len(x))
     y = check_labels(y, len(x), z.shape[1])
-    before = z.argmax(axis=1)
-    after = oracle.logits(np.clip(x + np.asarray(v, np.float32), 0, 1)).argmax(axis=1)
+    before = predicted_classes(z)
+    after = predicted_classes(oracle.logits(np.clip(x + np.asarray(v, np.float32), 0, 1)))
     return Fooling(float((after != before).mean()), float((after != y).mean()), float((before != y).mean()))

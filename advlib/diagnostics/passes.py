@@ -12,6 +12,7 @@ from advlib._checks import (
     check_labels,
     check_logits,
     check_number,
+    predicted_classes,
 )
 from advlib.diagnostics import checks
 
@@ -77,7 +78,7 @@ def _passes(model, x, y, ball, eps, images, seed, batch_size, train):
     if probabilities.colour == "red":
         return
     check_labels(y, len(x), z.shape[1])
-    predicted = robustness._classes(z)
+    predicted = predicted_classes(z)
     answered = predicted != -1
     if not answered.all():
         yield robustness._flag_nan(f"no class for {int((~answered).sum())} of {len(z)} images")
@@ -107,7 +108,7 @@ def _passes(model, x, y, ball, eps, images, seed, batch_size, train):
         """Which images the attack breaks: bool (N,), a fresh forward pass each; `which` of them it is made on."""
         result, i = np.zeros(len(x), bool), np.flatnonzero(which[0] if which else np.ones(len(x)))
         if i.size:
-            result[i] = robustness._classes(oracle.logits(attack(model, x[i], y[i], **options))) != y[i]
+            result[i] = predicted_classes(oracle.logits(attack(model, x[i], y[i], **options))) != y[i]
         return result
 
     white, trace = _traced_pgd(model, oracle, x, y, eps, seeded)
@@ -136,7 +137,7 @@ def _passes(model, x, y, ball, eps, images, seed, batch_size, train):
     free = broken(_climb, **whole)
     yield checks.unbounded_attack_fails(free | broken(_climb, ~free, loss="margin", **whole))
     grey = np.full_like(x[:1], 0.5)
-    on_grey = robustness._classes(oracle.logits(grey))
+    on_grey = predicted_classes(oracle.logits(grey))
     by_grey = (y != on_grey) & (on_grey != -1)
     wide = seeded | {"eps": float(ball.size(x - grey).numpy().max())}
     found = broken(_climb, by_grey, **wide)
@@ -159,7 +160,7 @@ def _scale(oracle, x, y, predicted):
     axes = (0, 1, 2)
     normal = (x - x.mean(axis=axes)) / np.maximum(x.std(axis=axes), 1e-6)
     scales = {"255·x": 255 * x, "2·x - 1": 2 * x - 1, "(x - mean) / std": normal}
-    right = {name: robustness._classes(oracle.logits(images)) == y for name, images in scales.items()}
+    right = {name: predicted_classes(oracle.logits(images)) == y for name, images in scales.items()}
     return checks.wrong_range(float(x.min()), float(x.max()), predicted == y, right)
 
 
@@ -169,7 +170,7 @@ def _right(oracle, x, y, images):
     for first in range(0, len(x), max(images, 100)):
         part = slice(first, first + max(images, 100))
         z = oracle.logits(x[part])
-        found += (first + np.flatnonzero((z.argmax(axis=1) == y[part]) & ~np.isnan(z).any(axis=1))).tolist()
+        found += (first + np.flatnonzero(predicted_classes(z) == y[part])).tolist()
         if len(found) >= images:
             break
     return x[found[:images]], y[found[:images]]
@@ -253,4 +254,4 @@ def _traced_pgd(model, oracle, x, y, eps, options):
         "half": (first[:STARTS] <= STEPS).any(axis=0), "full": np.isfinite(first[:STARTS]).any(axis=0),
         "passed": np.isfinite(first).any(axis=0), "rising": last > checks.STILL * whole,
     }  # fmt: skip
-    return robustness._classes(oracle.logits(x_adv)) != y, trace
+    return predicted_classes(oracle.logits(x_adv)) != y, trace

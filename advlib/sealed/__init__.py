@@ -89,6 +89,9 @@ class Set(Mapping):
     def __getitem__(self, name):
         return self.models[check_choice(name, "name", tuple(self.models))]
 
+    def get(self, name, default=None):
+        return self.models.get(name, default)
+
     def __contains__(self, name):
         return name in self.models
 
