@@ -110,3 +110,30 @@ def test_large_logits_hide_the_gradient_of_cross_entropy_and_of_no_other():
         gradients[name] = np.abs(tape.gradient(value, z).numpy()).max(axis=1)
     assert (gradients["cross_entropy"] == 0).mean() >= 0.9
     assert (gradients["margin"] > 0).all() and (gradients["dlr"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "free", "targeted"),
+    [
+        ("ce", "cross_entropy", "cross_entropy_targeted"),
+        ("margin", "margin", "margin_targeted"),
+        ("dlr", "dlr", "dlr_targeted"),
+        ("kl", "kl", "kl"),
+        ("difference", None, "difference"),
+    ],
+)
+def test_an_attacks_loss_by_name_with_and_without_a_target(name, free, targeted):
+    z_clean = Z[::-1].copy()
+    of, loss = every(Z, Y, T, z_clean), losses.ATTACK_LOSSES[name]
+    np.testing.assert_array_equal(loss(Z, Y, T, z_clean), of[targeted](Z))
+    if free:
+        np.testing.assert_array_equal(loss(Z, Y, None, z_clean), of[free](Z))
+
+
+@pytest.mark.parametrize(("options", "differentiated"), [({}, False), ({"constant": False}, True)])
+def test_the_clean_side_of_kl_is_a_constant_unless_a_defence_asks(options, differentiated):
+    z_clean = tf.constant(Z[10:20])
+    with tf.GradientTape() as tape:
+        tape.watch(z_clean)
+        value = losses.kl(tf.constant(Z[:10]), z_clean, **options)
+    assert (tape.gradient(value, z_clean) is not None) == differentiated
