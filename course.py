@@ -1,7 +1,7 @@
 """The course, from one file that needs nothing but Python 3.11, 3.12 or 3.13.
 
     python3 course.py lab               opens the lessons in JupyterLab, at lesson 00
-    python3 course.py test              runs every unit test, then every notebook as a test
+    python3 course.py test              runs the unit tests, then every lesson as a test
 
     python3 course.py setup             makes .venv with the locked packages; lab and test do it by themselves
     python3 course.py reset 03          brings back a clean lesson 03, and reset exercises/03 its exercises; your

@@ -58,7 +58,7 @@ def best_of(model, x, y, *, eps, norm="linf", draws=1000, kind="uniform", seed=0
     norm: in another than "linf" the points are drawn uniformly from the ball ("uniform" is the only kind).
     Returns x_adv, the point of the largest cross-entropy, or one that the model gets wrong; images that the model already gets
     wrong come back unchanged. Everything else is as in `pgd`. Source: the sanity check of Carlini et al. 2019, arXiv 1902.06705,
-    §4. Lesson 02.
+    §4.11. Lesson 02.
 
         >>> x_adv = best_of(net, x[:100], y[:100], eps=0.1, draws=1000, kind="signs")
     """

@@ -39,7 +39,8 @@ from advlib.diagnostics import COLOURS, Flag, collect_flags, raise_flag
 CLEAN, WORST = "clean", "worst case"  # rows of a Report that no attack may be called
 FORMAT, VERSION = "advlib report", 1
 CHUNK = 1024  # images measured at a time, so that memory stays flat
-_CHECKLIST = "Carlini et al. 2019, arXiv 1902.06705, §4"
+_FEASIBLE = "Carlini et al. 2019, arXiv 1902.06705, §2.2.2; run_attack.py of Madry et al.'s mnist_challenge"
+_COURSE = "this course, lesson 05"
 
 
 # --- statistics
@@ -154,7 +155,7 @@ class Report:
         """Share of all images that are right and that no attack broke: an upper bound of the truth.
 
         The worst case is taken image by image, mean_x min_a, which is at most the smallest accuracy under any
-        single attack (Carlini et al. 2019, arXiv 1902.06705). It equals
+        single attack (Carlini et al. 2019, arXiv 1902.06705, §5.6). It equals
         clean_accuracy · (1 − success_rate()).
         """
         return self.accuracy(WORST)
@@ -430,7 +431,7 @@ def evaluate(model, x, y, attacks, *, norm, eps, client=None):
     images. Where an attack raises, its exception passes through with what was done so far: `.report` of the
     exception is the Report of the attacks that had finished.
 
-    Sources: Carlini et al. 2019, arXiv 1902.06705; the evaluator that measures again, Madry et al.'s
+    Sources: Carlini et al. 2019, arXiv 1902.06705, §5.6; the evaluator that measures again, Madry et al.'s
     mnist_challenge. Lesson 05.
 
         >>> evaluate(net, x, y, {"pgd": partial(pgd, eps=0.1)}, norm="linf", eps=0.1).robust_accuracy
@@ -703,7 +704,7 @@ def _flag_clean(report):
             Flag(
                 "amber", "no image correct", f"0 of {report.n} images are right without attack",
                 "nothing can be broken, so robust accuracy is 0 and no success rate exists",
-                "check that labels, pixel range and model belong together", _CHECKLIST,
+                "check that labels, pixel range and model belong together", _COURSE,
             )
         )  # fmt: skip
 
@@ -720,7 +721,7 @@ def _flag_infeasible(name, what, seen):
     return Flag(
         "red", f"{name}: {what}", seen,
         "these points are not allowed by the threat model; each counts as a failure of the attack",
-        "project onto the ball around x, then clip to [0, 1], after every step and at the end", _CHECKLIST,
+        "project onto the ball around x, then clip to [0, 1], after every step and at the end", _FEASIBLE,
     )  # fmt: skip
 
 
@@ -736,7 +737,7 @@ def _flag_nan(seen):
     return Flag(
         "red", "the model returned NaN", seen,
         "an image without a class counts as not correct, which may be a fault of arithmetic and no attack",
-        "look for a division, logarithm or overflow in the model", _CHECKLIST,
+        "look for a division, logarithm or overflow in the model", _COURSE,
     )  # fmt: skip
 
 

@@ -54,8 +54,8 @@ def check_attack(attack, *, eps, norm="linf", model=None, x=None, y=None, raises
     and an image's result depends on neither its place nor its company; the attack does better than random noise of the same size.
 
     Returns the list of Rules; raises AttackError at the end if one is broken (raises=False: only returns them).
-    Source: the rules are those of Carlini et al. 2019, arXiv 1902.06705, §4 and of Foolbox's and adversarial-library's own
-    tests. Lessons 03 and 04.
+    Sources: ball and noise, Carlini et al. 2019, arXiv 1902.06705, §2.2.2 and §4.11; others are among Foolbox's and
+    adversarial-library's own tests. Lessons 03 and 04.
 
         >>> check_attack(lambda model, x, y, eps: x, eps=0.1)      # broken: no better than noise
     """

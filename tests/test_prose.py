@@ -712,7 +712,7 @@ LINKS = [
     ("teaching/guide.md", "pass a threshold of {} %", lambda: line_of("03", r"pass a threshold of (\d+) %")),
     ("teaching/guide.md", "{} of {} fits a truth near {} % as well as one near {} %", fits_45_of_50),
     ("teaching/guide.md", "{} % otherwise; `tol=3`", lambda: PERCENT),
-    ("docs/troubleshooting.md", "{} % of anything else", lambda: PERCENT),
+    ("docs/troubleshooting.md", "anything else by {} %", lambda: PERCENT),
     ("docs/troubleshooting.md", "wants 0 to {}, keep", lambda: 2**8 - 1),
     ("site/glossary.md", "within {} standard deviations", lambda: f"{NormalDist().inv_cdf(0.975):.2f}"),
 ]

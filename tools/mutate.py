@@ -15,8 +15,8 @@ first, until one fails. A fault that nobody notices survives, and the exit statu
     python tools/mutate.py --summary
     python tools/mutate.py --general losses.py --sample 60   # not the catalogue: mutants by Cosmic Ray, at random
 
-Mutants are tried by the tests alone, those that the catalogue names for their file, and kept in tools/mutants.json; Cosmic Ray is
-in no lock of a learner: python -m pip install --require-hashes -r tools/requirements.txt.
+Mutants are tried by the tests alone, those that the catalogue names for their file more than once, and kept in
+tools/mutants.json; Cosmic Ray is in no lock of a learner: python -m pip install --require-hashes -r tools/requirements.txt.
 
 Results are kept in tools/faults.json: by whom → fault → noticed (a file, or null), seconds, date, commit, and two digests, of
 the fault and of what it was tried against: the patched file and the files that were asked.
@@ -96,10 +96,9 @@ def mutants(file, n, seed=0):
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator, operator_names
 
-    text, tests = (
-        text_of(file),
-        {name: None for fault in FAULTS if fault.file == file for name in fault.tests},
-    )
+    text = text_of(file)
+    named = Counter(name for fault in FAULTS if fault.file == file for name in fault.tests)
+    tests = [name for name, n in named.most_common() if n > 1]  # what one fault alone names may take minutes
     if not tests:
         raise SystemExit(
             f"--general {file}: a file with faults in the catalogue was expected, as losses.py or attacks/pgd.py"

@@ -20,7 +20,7 @@ class BlackBox:
     take; an attack that asks for a gradient raises NoGradientError. `queries` counts the images it was asked about, by
     attacks and by everyone else; set it to 0 to start again.
 
-    Source: the threat models of Carlini et al. 2019, arXiv 1902.06705, §2.2. Lesson 07.
+    Source: the threat models of Carlini et al. 2019, arXiv 1902.06705, §2.2.3. Lesson 07.
 
         >>> box = BlackBox(net)
         >>> x_adv = square(box, x[:10], y[:10], eps=0.3, steps=100)

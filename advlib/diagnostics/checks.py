@@ -40,7 +40,8 @@ WIDE, VERY_WIDE = 0.10, 0.25  # width of the 95 % interval: amber, red
 SEEN = 0.01  # a few duplicates are in the best data sets; a share of them is a mistake
 
 ATHALYE = "Athalye, Carlini & Wagner 2018, arXiv 1802.00420, §3.1"
-CARLINI = "Carlini et al. 2019, arXiv 1902.06705, §4"
+CARLINI = "Carlini et al. 2019, arXiv 1902.06705"
+COURSE = "this course, lesson"
 CROCE = "Croce & Hein 2020, arXiv 2003.01690; the flags of its released code, flags_doc.md"
 PINTOR = "Pintor et al. 2022, arXiv 2106.09947"
 
@@ -87,7 +88,8 @@ def training_mode(difference, random=0.0):
         colour, "training mode", seen + (", and between two passes over the same batch" if colour == "amber" else ""),
         "layers work as in training, batch normalisation or dropout: an image's prediction is not its own, and neither is its "
         "gradient" if colour == "red" else "the output is random, so that the influence of the batch cannot be told apart",
-        "call the model with training=False, and look for layers that are told training=True", CARLINI,
+        "call the model with training=False, and look for layers that are told training=True",
+        f"the Keras documentation of BatchNormalization; {COURSE} 08",
         "an image's prediction does not depend on its batch",
     )  # fmt: skip
 
@@ -113,7 +115,7 @@ def wrong_range(low, high, right=None, others=None):
         "the model was trained on images of another scale, and does not see what it knows" if better
         else "ε is meant in pixel units of [0, 1]; in others the same number is another budget",
         f"put the scaling into the model, for example lambda x: model({better.replace('·', ' * ')})" if better
-        else "scale the images to [0, 1], and put any normalisation into the model", CARLINI,
+        else "scale the images to [0, 1], and put any normalisation into the model", f"{COURSE} 08",
         "the images are in [0, 1], and no other scale suits the model better",
     )  # fmt: skip
 
@@ -126,7 +128,7 @@ def constant_output(predicted, y):
         "amber" if answers == 1 < classes else "green", "constant output",
         f"number of different answers to {len(y)} images of {classes} classes: {answers}",
         "the model gives every image the same answer: its accuracy is the share of one class, and no attack is needed to see it",
-        "train it again; look at the loss in the first epochs, and see that it gets images of the scale it knows", CARLINI,
+        "train it again; look at the loss in the first epochs, and see that it gets images of the scale it knows", f"{COURSE} 10",
         "the answer depends on the image",
     )  # fmt: skip
 
@@ -198,7 +200,7 @@ def incomplete_optimisation(half, full, restarted, rising=None):
         seen + f"; the loss still rises for {100 * share:.0f} % of those standing" * bool(share),
         "the attack had not converged: more work would have given a smaller accuracy",
         "double steps and restarts until the accuracy no longer moves, or let the attack choose its steps (advlib.apgd)",
-        f"{PINTOR}, I4; {CARLINI}", "twice the work changes nothing that matters",
+        f"{PINTOR}, I4; {CARLINI}, §4.8, §4.9", "twice the work changes nothing that matters",
     )  # fmt: skip
 
 
@@ -218,7 +220,7 @@ def black_box_beats_white_box(white, black, n):
         "whoever has the gradients knows more: they do not lead where they should, and the accuracy under attacks with gradients "
         "is too high",
         "count the worst case of both; look for what hides the gradients, and attack through it (advlib.attacks.bpda, eot)",
-        f"{ATHALYE}; {CARLINI}", "the attacks with gradients find what those without find",
+        f"{ATHALYE}; {CARLINI}, §4.4, §5.4", "the attacks with gradients find what those without find",
     )  # fmt: skip
 
 
@@ -230,7 +232,7 @@ def random_search_wins(gradient, random, draws):
         _colour(k, n, LOOK, WITNESSES), "random search wins",
         f"{k} of {n} images are broken by one of {draws:,} random points, and not by an attack with gradients",
         "noise is the weakest attack of all: the gradients do not lead anywhere", "as for black box beats white box",
-        f"{ATHALYE}; {CARLINI}", "random points find nothing that the gradient missed",
+        f"{ATHALYE}; {CARLINI}, §4.11", "random points find nothing that the gradient missed",
     )  # fmt: skip
 
 
@@ -241,7 +243,7 @@ def single_step_beats_iterative(single, iterative):
         _colour(k, n, LOOK, WITNESSES), "single step beats iterative",
         f"{k} of {n} images are broken by one step, and not by many",
         "the iterative attack is stuck or wrongly set up, and its accuracy too high",
-        "see its step size, its start and whether it keeps the best point; try more restarts", f"{ATHALYE}; {CARLINI}",
+        "see its step size, its start and whether it keeps the best point; try more restarts", f"{ATHALYE}; {CARLINI}, §5.2",
         "many steps find what one finds",
     )  # fmt: skip
 
@@ -257,7 +259,8 @@ def unbounded_attack_fails(broken):
         _colour(k, n, 0, DOUBLED), "unbounded attack fails",
         f"{k} of {n} images stand where every pixel may take any value",
         "within the whole box there are images of every other class: the attack cannot find what is certainly there",
-        "mend the attack before you believe it at a smaller ε: its loss, its step size, the gradient", f"{PINTOR}, I6; {CARLINI}",
+        "mend the attack before you believe it at a smaller ε: its loss, its step size, the gradient",
+        f"{PINTOR}, I6; {CARLINI}, §5.3",
         "without a budget every image is broken",
     )  # fmt: skip
 
@@ -273,7 +276,8 @@ def not_at_chance(broken, grey):
         _colour(k, n, LOOK, WITNESSES), "not at chance",
         f"at a budget that contains the grey image the attack leaves {k} of {n} images standing that grey itself breaks",
         "there all images can be made the same one, so that no model can be better than chance: the attack is too weak, or ε is "
-        "not in the units it seems to be", "see that images are in [0, 1] and ε in their units; then mend the attack", CARLINI,
+        "not in the units it seems to be", "see that images are in [0, 1] and ε in their units; then mend the attack",
+        f"{CARLINI}, §5.2",
         "where every image can be made the same one, nothing that it breaks is left",
     )  # fmt: skip
 
@@ -302,7 +306,7 @@ def success_and_eps(eps_values, attacks):
         f"of {n} images " + "; ".join(seen) + f" at ε = {at}",
         "the larger ball contains the smaller: an attack that finds less in it is misled by its gradient, and what it reports "
         "there is no robustness", "believe no attack of a single step here; take many small steps and several starts, and the "
-        "worst case over all ε up to yours", f"{ATHALYE}; {CARLINI}", "a larger ε breaks no fewer",
+        "worst case over all ε up to yours", f"{ATHALYE}; {CARLINI}, §5.2", "a larger ε breaks no fewer",
     )  # fmt: skip
 
 
@@ -318,7 +322,7 @@ def too_few_images(correct, n):
         "red" if width > VERY_WIDE else "amber" if width > WIDE else "green", "too few images",
         f"{correct} of {n} images; 95 % interval from {100 * low:.1f} to {100 * high:.1f} %",
         f"the true accuracy may lie anywhere within {100 * width:.0f} points",
-        "use at least 1,000 images, or say the interval with the number", CARLINI,
+        "use at least 1,000 images, or say the interval with the number", f"Wilson 1927, J. Am. Stat. Assoc. 22:209; {COURSE} 05",
         f"the interval is {100 * width:.1f} points wide",
     )  # fmt: skip
 
@@ -341,7 +345,8 @@ def evaluated_on_training_data(x, train, parts=(slice(None),)):
         _colour(k, n, 0, SEEN), "evaluated on training data",
         f"{k} of {n} images are among the {len(train):,} training images",
         "the model has been fitted to these very images: accuracy on new ones is lower, robust accuracy more so",
-        "evaluate on images that were kept apart", CARLINI, "none of these images was trained on"
+        "evaluate on images that were kept apart",
+        f"Rice, Wong & Kolter 2020, arXiv 2002.11569; {COURSE} 08", "none of these images was trained on"
     )  # fmt: skip
 
 
@@ -363,8 +368,8 @@ def no_white_box(attacks):
     return _flag(
         {"nothing": "red", "gradient": "green"}.get(best, "amber"), "transfer only",
         ", ".join(f"{name} knows {what}" for name, what in knows.items()),
-        "no attack followed this model's gradient; one that was made elsewhere, or only asks, is much weaker",
-        "run attacks with the gradients of this model, for example advlib.autoattack", f"{CARLINI}; {PINTOR}, I5",
+        "no attack followed this model's gradient; one that was made elsewhere, or only asks, is usually weaker",
+        "run attacks with the gradients of this model, for example advlib.autoattack", f"{CARLINI}, §2.2.3, §4.3; {PINTOR}, I5",
         "the model was attacked with its own gradients",
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ class Flag:
 
     colour: "green" (checked, nothing wrong), "amber" (look at it) or "red" (do not believe the number). name:
     a few words that stay the same from run to run; seen: what was measured; meaning: why it matters; do: the
-    next step; source: paper and section, may be empty. All are text. Raises TypeError or ValueError
+    next step; source: paper and section, or the lesson that argues it; may be empty. All are text. Raises TypeError or ValueError
     otherwise.
 
     The idea of warnings that explain themselves is AutoAttack's (Croce & Hein 2020, arXiv 2003.01690,

@@ -40,8 +40,8 @@ def diagnose(
     is left out where a batch holds one image, as for images=1: there is nothing to compare. What is red is the evaluation, not
     the model. Raises TypeError or ValueError for bad input.
 
-    Sources: Pintor et al. 2022, arXiv 2106.09947; Carlini et al. 2019, arXiv 1902.06705, §4; Athalye, Carlini & Wagner 2018,
-    arXiv 1802.00420, §3.1. Lessons 08, 09 and 13.
+    Sources: Pintor et al. 2022, arXiv 2106.09947; Carlini et al. 2019, arXiv 1902.06705, §4 and §5; Athalye, Carlini &
+    Wagner 2018, arXiv 1802.00420, §3.1. Lessons 08, 09 and 13.
 
         >>> [flag for flag in diagnose(net, x_test, y_test, norm="linf", eps=0.3) if flag.colour == "red"]
     """
