@@ -182,6 +182,24 @@ def test_one_fault_of_each_kind_of_run(name, by, noticed, tmp_path):
     assert noticed in done.stdout
 
 
+def test_equivalent_mutants_are_of_the_code_that_is_there():
+    for file, old, new, why in mutate.EQUIVALENT:
+        lines = [line.strip() for line in mutate.text_of(file).splitlines() if old in line]
+        assert len(lines) == 1 and why, (file, old, lines)
+        changed = lines[0].replace(old, new)
+        assert mutate.equivalent(file, f"7: {lines[0]}  →  {changed}") == why
+        assert not mutate.equivalent(file, f"7: {lines[0]}  →  {changed} + 1")
+
+
+def test_every_mutant_that_survives_is_explained():
+    left = [
+        (name, result["line"])
+        for name, result in mutate.read(mutate.MUTANTS)["tests"].items()
+        if not result["noticed"] and not mutate.equivalent(name.split()[0], result["line"])
+    ]
+    assert not left
+
+
 @pytest.mark.parametrize("by", ["notebooks", "tests"])
 def test_readme_gives_the_stored_score(by):
     said = mutate.sentence(mutate.read(mutate.STORE), by)

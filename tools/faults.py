@@ -882,3 +882,32 @@ def functions(fault):
         name = f"attacks.{Path(fault.file).stem}"
         return (name,) if name in _named() else ("attacks.BlackBox",) * (name == "attacks.black_box")
     return ()
+
+
+# Mutants of `mutate.py --general` that change nothing a caller could notice: file, the part of a line, what it becomes, and why.
+EQUIVALENT = [
+    (
+        "norms.py",
+        "tf.zeros_like(s) - 1)",
+        "tf.zeros_like(s) * 1)",
+        "the first comparison is s > 0 then, false only where ε is 0 and s stays 0",
+    ),
+    (
+        "norms.py",
+        "(level <= 0)",
+        "(level == 0)",
+        "λ starts at 0, and a step below the bracket is replaced by its half",
+    ),
+    (
+        "norms.py",
+        "(over <= 0)",
+        "(over < 0)",
+        "a sum of exactly ε is within the tolerance on the left of the |",
+    ),
+    (
+        "norms.py",
+        "(guess > high)",
+        "(guess != high)",
+        "bisection instead of Newton's steps: more rounds, of 60, and the same λ",
+    ),
+]

@@ -16,7 +16,7 @@ first, until one fails. A fault that nobody notices survives, and the exit statu
     python tools/mutate.py --general losses.py --sample 60   # not the catalogue: mutants by Cosmic Ray, at random
 
 Mutants are tried by the tests alone, those that the catalogue names for their file more than once, and kept in
-tools/mutants.json; Cosmic Ray is in no lock of a learner: python -m pip install --require-hashes -r tools/requirements.txt.
+tools/mutants.json; those that change nothing are explained in EQUIVALENT of tools/faults.py. Cosmic Ray is in no lock of a learner: python -m pip install --require-hashes -r tools/requirements.txt.
 
 Results are kept in tools/faults.json: by whom → fault → noticed (a file, or null), seconds, date, commit, and two digests, of
 the fault and of what it was tried against: the patched file and the files that were asked.
@@ -43,7 +43,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-from faults import FAULTS, PACKAGE, Fault, broken, functions, public, text_of
+from faults import EQUIVALENT, FAULTS, PACKAGE, Fault, broken, functions, public, text_of
 
 ROOT = PACKAGE.parent
 STORE = ROOT / "tools" / "faults.json"
@@ -123,6 +123,30 @@ def changed_line(fault):
         if old != new:
             return f"{n}: {old.strip()}  →  {new.strip()}"
     return "the end of the file"
+
+
+def equivalent(file, line):
+    """Why a mutant that survived, as `changed_line` says it, is no fault; empty where nobody has said so."""
+    old, _, new = line.partition(": ")[2].partition("  →  ")
+    reasons = (
+        why for where, a, b, why in EQUIVALENT if where == file and a in old and old.replace(a, b) == new
+    )
+    return next(reasons, "")
+
+
+def summary_of_mutants(results):
+    """Of each file: mutants tried, noticed, and explained; the others, line by line."""
+    lines, files = [], {}
+    for name, result in results["tests"].items():
+        files.setdefault(name.split()[0], []).append(result)
+    for file, tried in sorted(files.items()):
+        left = [result["line"] for result in tried if not result["noticed"]]
+        same = [line for line in left if equivalent(file, line)]
+        lines.append(
+            f"{file:32} {len(tried):3} tried, {len(tried) - len(left):3} noticed, {len(same):2} equivalent"
+        )
+        lines += [f"    survives: {line}" for line in left if line not in same]
+    return "\n".join(lines)
 
 
 # --- what may notice a fault
@@ -453,7 +477,8 @@ class Run:
         seconds = time.perf_counter() - began
         print(f"{fault.name:36} {noticed.name if noticed else 'SURVIVES':36} {seconds:5.0f} s", flush=True)
         if self.general and noticed is None:
-            print(f"    {changed_line(fault)}", flush=True)
+            line = changed_line(fault)
+            print(f"    {line}  {equivalent(fault.file, line)}".rstrip(), flush=True)
         if noticed is None:
             self.survivors.append(fault.name)
         self.keep(fault, noticed, files[: files.index(noticed) + 1] if noticed else files, seconds)
@@ -551,6 +576,8 @@ def main():
         merge(given.store, given.merge)
     if given.summary or given.merge:
         print(summary(read(given.store)))
+        if given.store == STORE:
+            print("mutants", summary_of_mutants(read(MUTANTS)), sep="\n")
         return 0
     i, n = given.shard
     chosen = FAULTS if given.changed is None else changed_faults(given.changed, given.by)
