@@ -16,7 +16,8 @@ first, until one fails. A fault that nobody notices survives, and the exit statu
     python tools/mutate.py --general losses.py --sample 60   # not the catalogue: mutants by Cosmic Ray, at random
 
 Mutants are tried by the tests alone, those that the catalogue names for their file more than once, and kept in
-tools/mutants.json; those that change nothing are explained in EQUIVALENT of tools/faults.py. Cosmic Ray is in no lock of a learner: python -m pip install --require-hashes -r tools/requirements.txt.
+tools/mutants.json; those that change nothing are explained in EQUIVALENT of tools/faults.py. Cosmic Ray is in no lock of a
+learner: python -m pip install --require-hashes -r tools/requirements.txt.
 
 Results are kept in tools/faults.json: by whom → fault → noticed (a file, or null), seconds, date, commit, and two digests, of
 the fault and of what it was tried against: the patched file and the files that were asked.
