@@ -118,6 +118,26 @@ def test_a_row_whose_cells_all_pass(checkout, monkeypatch):
     assert runner.calls[1][0][-2:] == [str(Path("notebooks/00_a.ipynb")), str(Path("notebooks/01_b.ipynb"))]
 
 
+def test_several_conditions_in_one_run(checkout):
+    runner = Runner(GOOD, {"hash seed": "1"})
+    status, stored = run(checkout, runner, "onednn-on+hash-1", "threads-4+hash-1")
+    assert status == 2 and len(runner.calls) == 3  # the second is refused by its probe, which sees one thread
+    environment = runner.calls[1][1]
+    assert environment["TF_ENABLE_ONEDNN_OPTS"] == "1" and environment["PYTHONHASHSEED"] == "1"
+    results = [stored[name]["all"] for name in ("onednn-on", "hash-1")]
+    assert all(map(matrix.passed, results)) and results[0] == results[1]
+    assert results[0]["set"] == "TF_ENABLE_ONEDNN_OPTS=1 PYTHONHASHSEED=1"
+    assert "no effect" in stored["threads-4"]["all"]["reason"]
+
+
+@pytest.mark.parametrize("names", ["hash-0+hash-1", "onednn-on+onednn-off", "threads-1+threads-4"])
+def test_conditions_that_exclude_each_other_are_not_run(checkout, names):
+    runner = Runner(GOOD)
+    status, stored = run(checkout, runner, names)
+    assert status == 2 and not runner.calls
+    assert all("cannot be run together" in stored[name]["all"]["reason"] for name in names.split("+"))
+
+
 @pytest.mark.parametrize(
     "cells, words",
     [
@@ -158,7 +178,7 @@ def test_a_row_without_uv_says_so(checkout, monkeypatch):
     monkeypatch.setattr(matrix, "find_uv", lambda: None)
     status, stored = run(checkout, Runner(GOOD), "lowest", "highest")
     assert status == 2 and "uv is not installed" in stored["lowest"]["all"]["reason"]
-    matrix.keep(checkout / "tools" / "matrix.json", matrix.ROWS["lowest"], "all", {"passed": 3})
+    matrix.keep(checkout / "tools" / "matrix.json", "lowest", "all", {"passed": 3})
     _, stored = run(checkout, Runner(GOOD), "lowest")
     assert stored["lowest"]["all"] == {"passed": 3}, "what another machine found is kept"
 

@@ -8,6 +8,7 @@ without effect is no run. A row passes where every code cell passes.
     python tools/matrix.py onednn-off no-network
     python tools/matrix.py --resume                       # all, without those that passed with what is there now
     python tools/matrix.py threads-4 --notebooks 00 01    # a trial, stored as one of these notebooks only
+    python tools/matrix.py threads-1+hash-0+isa-avx2      # three conditions in one run, a result of each row
     python tools/matrix.py --table                        # the table of CONTRIBUTING.md; --write puts it there
 
 Results are kept in tools/matrix.json: row → notebooks covered → result; logs, environments and copies in work/matrix/. Exit
@@ -340,6 +341,29 @@ _ROWS = (
 ROWS = {row.name: row for row in _ROWS}
 
 
+def joined(rows):
+    """One row under the conditions of several. CannotRun, when it is prepared, where two of them want different things."""
+    wanted = [(name, pattern) for row in rows for name, pattern in row.expects.items()]
+
+    def prepare():
+        places = [row.prepare() for row in rows]
+        whole = {"variables": dict(pair for place in places for pair in place.variables.items())}
+        for name, usual in (("python", Path(sys.executable)), ("root", ROOT), ("inside", "")):
+            others = {getattr(place, name) for place in places} - {usual}
+            if len(others) > 1:
+                raise CannotRun(f"these rows cannot be run together: the {name} of each is another")
+            whole[name] = others.pop() if others else usual
+        set_otherwise = [
+            place for place in places if not place.variables.items() <= whole["variables"].items()
+        ]
+        if set_otherwise or len(dict(wanted)) < len(set(wanted)):
+            raise CannotRun("these rows cannot be run together: they set the same thing to different values")
+        return Place(**whole)
+
+    name, says = "+".join(row.name for row in rows), "; ".join(row.says for row in rows)
+    return Row(name, says, prepare, dict(wanted), max(row.threads for row in rows))
+
+
 # --- a run
 
 
@@ -509,10 +533,10 @@ def read(store=STORE):
     return json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
 
 
-def keep(store, row, covers, result):
+def keep(store, name, covers, result):
     """Store a result. That a row cannot be run on this machine does not undo what another one has found."""
     results = read(store)
-    there = results.setdefault(row.name, {})
+    there = results.setdefault(name, {})
     if "reason" not in result or "reason" in there.get(covers, result):
         there[covers] = result
     part = store.with_suffix(".part")
@@ -607,7 +631,8 @@ def arguments(words):
     )
     parser.add_argument("-n", type=int, metavar="N", help="notebooks at a time; default: as the cores allow")
     given = parser.parse_args(words)
-    unknown = set(given.names) - set(ROWS)
+    given.names = [name.split("+") for name in given.names]
+    unknown = {name for names in given.names for name in names} - set(ROWS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; python tools/matrix.py --list names them all")
     return given
@@ -627,19 +652,22 @@ def main(words, run=run):
         CONTRIBUTING.write_text(text, encoding="utf-8", newline="\n")
         return 0
     notebooks, covers = chosen(given.notebooks)
-    rows = [row for row in ROWS.values() if not given.names or row.name in given.names]
     ended = []
-    for row in rows:
-        known = read(given.store).get(row.name, {}).get(covers)
+    for names in given.names or [[name] for name in ROWS]:
+        rows = [ROWS[name] for name in names]
+        known = [read(given.store).get(name, {}).get(covers) for name in names]
         if given.list:
-            print(f"{row.name:12} {row.says:55} {columns(covers, known)[2]}")
-        elif not (given.resume and current(known, notebooks)):
+            for row, result in zip(rows, known, strict=True):
+                print(f"{row.name:12} {row.says:55} {columns(covers, result)[2]}")
+        elif not (given.resume and all(current(result, notebooks) for result in known)):
+            row = rows[0] if len(rows) == 1 else joined(rows)
             print(f"{row.name:12} …", flush=True)
             try:
                 result = attempt(row, notebooks, given.n, run)
             except CannotRun as error:
                 result = {"reason": str(error), **stamp()}
-            keep(given.store, row, covers, result)
+            for name in names:
+                keep(given.store, name, covers, result)
             print(f"{row.name:12} {columns(covers, result)[2]}", flush=True)
             ended.append(2 if "reason" in result else 0 if passed(result) else 1)
     return 1 if 1 in ended else max(ended, default=0)
