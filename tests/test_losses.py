@@ -35,6 +35,9 @@ def test_by_hand():
     assert losses.dlr_targeted(z, [1], [0]).numpy()[0] == pytest.approx(-3 / (5 - (1 - 1) / 2))
     assert losses.margin_targeted(z, [1], [0]).numpy()[0] == -3
     assert losses.cross_entropy_targeted(z, [1], [0]).numpy()[0] == pytest.approx(2 - log_sum, rel=1e-5)
+    other = np.array([[2.0, 5.0, 1.0, 4.0]], np.float32)
+    assert losses.dlr_targeted(other, [0], [3]).numpy()[0] == pytest.approx((4 - 2) / (5 - (2 + 1) / 2))
+    assert losses.dlr(other[:, :3], [0]).numpy()[0] == pytest.approx(3 / 4)  # three classes are enough
     # from label 0 to target 2 past the largest, 1; and to target 1, beyond the boundary of the pair
     assert losses.margin_targeted(z, [0], [2]).numpy()[0] == 1 - 5
     assert losses.difference(z, [0], [2]).numpy()[0] == 1 - 2
@@ -96,8 +99,15 @@ def test_kl_of_equal_logits_is_zero_and_otherwise_positive():
 @pytest.mark.parametrize(("loss", "classes"), [("dlr", 2), ("dlr_targeted", 3)])
 def test_too_few_classes_say_so(loss, classes):
     z = Z[:, :classes].copy()
-    with pytest.raises(ValueError, match="use loss='margin'"):
+    with pytest.raises(
+        ValueError, match=f"model with {classes} classes: at least {classes + 1} were.*use loss='margin'"
+    ):
         every(z, Y % classes, (Y + 1) % classes, z)[loss](z)
+
+
+def test_where_the_largest_logits_tie_a_wrong_answer_is_still_positive():
+    z = np.float32([[0, 1, 1, 1, 1]])
+    assert losses.dlr(z, [0]).numpy()[0] > 0 and losses.dlr_targeted(z, [0], [1]).numpy()[0] > 0
 
 
 def test_large_logits_hide_the_gradient_of_cross_entropy_and_of_no_other():
