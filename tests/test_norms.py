@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.optimize import minimize
 
 from advlib import norms
+from advlib._tensorflow import tf
 
 ALL = ["linf", "l2", "l1", "l0"]
 BALLS = ["linf", "l2", "l1"]  # convex
@@ -145,6 +146,7 @@ def test_each_image_by_itself_with_a_budget_of_its_own(norm):
     together = project(norm, z, x, eps)
     alone = np.concatenate([project(norm, z[i : i + 1], x[i : i + 1], float(eps[i])) for i in range(28)])
     assert together == pytest.approx(alone, abs=1e-6)
+    assert (project(norm, z, x, tf.constant(eps)) == together).all()
     assert size(norm, z - x) == pytest.approx([size(norm, (z - x)[i : i + 1])[0] for i in range(28)])
     g = norms.get(norm).steepest(z - x, x).numpy()
     one = np.concatenate(
@@ -178,6 +180,12 @@ def test_l1_steps_are_sparse_and_pass_over_pixels_at_the_wall():
     z = np.array([1.0, 0.0, 0.5, 0.5], np.float32).reshape(g.shape)  # the first two cannot move that way
     step = norms.L1(top=0.5).steepest(g, z).numpy().ravel()
     assert step.tolist() == [0, 0, 0.5, 0.5]
+
+
+def test_a_gradient_too_small_to_be_squared_has_a_direction_in_any_company():
+    g = numbers(0, (3, 4, 4, 1), -1, 1) * np.float32([1, 1e-25, 1e-30]).reshape(3, 1, 1, 1)
+    step = norms.get("l2").steepest(g, None).numpy()
+    assert size("l2", step) == pytest.approx(np.ones(3)) and (np.sign(step) == np.sign(g)).all()
 
 
 @pytest.mark.parametrize("norm", ALL)

@@ -886,28 +886,13 @@ def functions(fault):
 
 # Mutants of `mutate.py --general` that change nothing a caller could notice: file, the part of a line, what it becomes, and why.
 EQUIVALENT = [
-    (
-        "norms.py",
-        "tf.zeros_like(s) - 1)",
-        "tf.zeros_like(s) * 1)",
-        "the first comparison is s > 0 then, false only where ε is 0 and s stays 0",
-    ),
-    (
-        "norms.py",
-        "(level <= 0)",
-        "(level == 0)",
-        "λ starts at 0, and a step below the bracket is replaced by its half",
-    ),
-    (
-        "norms.py",
-        "(over <= 0)",
-        "(over < 0)",
-        "a sum of exactly ε is within the tolerance on the left of the |",
-    ),
-    (
-        "norms.py",
-        "(guess > high)",
-        "(guess != high)",
-        "bisection instead of Newton's steps: more rounds, of 60, and the same λ",
-    ),
-]
+    ("norms.py", "tf.zeros_like(s) - 1)", "tf.zeros_like(s) * 1)", "the first comparison is s > 0 then, false only where ε is 0 and s stays 0"),
+    ("norms.py", "(level <= 0)", "(level == 0)", "λ starts at 0, and a step below the bracket is replaced by its half"),
+    ("norms.py", "(over <= 0)", "(over < 0)", "a sum of exactly ε is within the tolerance on the left of the |"),
+    ("norms.py", "(guess > high)", "(guess != high)", "bisection instead of Newton's steps: more rounds, of 60, and the same λ"),
+    ("norms.py", "reduce_any(s > last)", "reduce_any(s != last)", "s never shrinks"),
+    ("norms.py", "reduce_any(s > last)", "reduce_any(s >= last)", "a further round, of ten at most, changes no bit"),
+    ("norms.py", "120_000 / 255", "120_000 - 255", "any step that long takes a pixel to black or white"),
+    ("norms.py", "120_000 / 255", "120001 / 255", "any step that long takes a pixel to black or white"),
+    ("norms.py", '"DESCENDING", stable=True', '"DESCENDING", stable=False', "TensorFlow has no other sort than a stable one"),
+]  # fmt: skip
