@@ -173,6 +173,14 @@ def allowed(answer):
     ends[3:] = 1
     require(not call(ends - 0.05, original=ends)[:3].any(), "black pixels moved to −0.05: that is no image")
     require(not call(ends + 0.05, original=ends)[3:].any(), "white pixels moved to 1.05: that is no image")
+    require(
+        not call(one_pixel(x[2, 1, 3, 0] + 0.10001))[2],
+        "one pixel moved by 0.10001 with ε = 0.1: only 0.000001 is forgiven",
+    )
+    require(
+        not call(ends - 5e-7, original=ends)[:3].any() and not call(ends + 5e-7, original=ends)[3:].any(),
+        "pixels at −0.0000005 or 1.0000005: rounding is forgiven in the distance, not in the range",
+    )
     with np.errstate(invalid="ignore"):
         require(not call(one_pixel(np.nan))[2], "an image with a pixel that is NaN is not allowed")
     require(call(x + 0.25, eps=0.3), "a change of 0.25 with ε = 0.3 is allowed")

@@ -111,7 +111,7 @@ def best_draw(answer):
         box, given = BlackBox(recorder), x.copy()
         z = np.asarray(answer(box, given, y, eps, draws, seed))
         require((given == x).all(), "x was changed by the call; work on a copy")
-        return inside(z, x, eps), np.concatenate(recorder.seen or [x]), box.queries
+        return inside(z, x, eps).astype(np.float32), np.concatenate(recorder.seen or [x]), box.queries
 
     z, seen, queries = call(x, y, 0.1, 12)
     require(z[~right] == x[~right], "an image that the model gets wrong already should come back unchanged")

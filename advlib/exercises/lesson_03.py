@@ -122,7 +122,7 @@ def less_sure(answer):
         f"the mean confidence falls from {100 * before.mean():.1f} to {100 * now.mean():.1f} %; with a step as long as each "
         f"image bears it falls to {100 * best.mean():.1f} %",
     )
-    alone = np.asarray(answer(net, x[7:8].copy(), 0.1))
+    alone = np.asarray(answer(net, x[7:8].copy(), 0.1), np.float32)
     require(
         abs(confidence(predict_logits(net, alone))[0] - now[7]) < 0.02,
         "an image alone ends with another confidence than among sixty: each has a length of its own",

@@ -72,8 +72,16 @@ def mended(answer):
     require((given == x).all(), "x was changed by the call; work on a copy")
     z = inside(z, x, 0.6, "l2")
     walls = sparse(x)
-    wall_labels = predict_logits(model, walls).argmax(axis=1)
-    inside(answer(model, walls.copy(), wall_labels, 0.6, steps=8), walls, 0.6, "l2")
+    wall_labels, asked = predict_logits(model, walls).argmax(axis=1), []
+
+    def watched(points, training=False):
+        if hasattr(points, "numpy") and points.shape == walls.shape:
+            asked.append(points.numpy())
+        return model(points, training=training)
+
+    inside(answer(watched, walls.copy(), wall_labels, 0.6, steps=8), walls, 0.6, "l2")
+    for points in asked:  # after every step, not only after the last
+        inside(points, walls, 0.6, "l2")
     few = [np.asarray(answer(model, x[:n].copy(), y[:n], 0.6, steps=3)) for n in (1, 28)]
     require(
         np.abs(few[1][:1] - few[0]).max() < 1e-3,
@@ -102,7 +110,7 @@ def _same_answer(x, training=False):
     """A model that gives every image the same logits: its gradient is 0."""
     from advlib._tensorflow import tf
 
-    return tf.reshape(x, (-1, 36)) @ tf.zeros((36, 4)) + tf.constant([3.0, 0, 0, 0])
+    return tf.reshape(tf.cast(x, tf.float32), (-1, 36)) @ tf.zeros((36, 4)) + tf.constant([3.0, 0, 0, 0])
 
 
 @exercise("04.4")

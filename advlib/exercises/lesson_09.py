@@ -122,6 +122,21 @@ class _Random:
         return (tf.reshape(x, (-1, 36)) - 0.5) @ self.w
 
 
+class _Skewed(_Random):
+    """Logits so small that the loss is nearly straight, times 4.5 in three draws of ten and −0.5 in the others: the mean points
+    one way, most draws the other. Keeps the points that it was asked about."""
+
+    def __init__(self, w, seed):
+        super().__init__(w, seed)
+        self.points = set()
+
+    def __call__(self, x, training=False):
+        self.calls += 1
+        x = tf.cast(x, tf.float32)
+        self.points.add(x.numpy().tobytes())
+        return 0.05 * (4.5 if self.rng.random() < 0.3 else -0.5) * self.mean(x)
+
+
 @exercise("09.3")
 def steady(answer):
     base, x, _ = toy()
@@ -148,6 +163,17 @@ def steady(answer):
         gained > 0.75 * best,
         f"in the mean over all draws the wrong class gains {gained:.2f}, and {best:.2f} are possible; 30 draws for each of "
         "three steps come near it. Do all draws of a step enter it before the sign is taken, for each image, and is ε used up?",
+    )
+    model = _Skewed(w, 0)
+    z = inside(answer(model, x.copy(), y, 0.05, 3, 30), x, 0.05).astype(np.float32)
+    require(
+        len(model.points) >= 3,
+        "three steps, and the model was not asked about three different points: where is the gradient taken?",
+    )
+    skewed = (lead(model.mean, z, y) - lead(model.mean, x, y)).mean()
+    require(
+        skewed > 0.75 * best,
+        "a model whose few large draws outweigh its many small ones: is the mean taken of the gradients, or of their signs?",
     )
 
 

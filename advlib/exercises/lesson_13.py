@@ -35,7 +35,7 @@ def how_many(both, exact, caught):
     require(0 <= caught <= 1, "caught: a share from 0 to 1 was expected")
     require(
         abs(caught - 0.5) <= 0.05,
-        "caught: the difference that is measured scatters around ten points, and the rule asks for ten or more; how often?",
+        "caught: the difference measured scatters around ten points, and a claim goes back if it is more than ten; how often?",
     )
 
 

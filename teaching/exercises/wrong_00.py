@@ -93,6 +93,16 @@ def broken_and_mended(before, after, y):
 """,
     },
     "00.5": {
+        "rounding forgiven in the range": """
+def allowed(x_new, x, eps):
+    near = np.abs(x_new - x).max(axis=(1, 2, 3)) <= eps + 1e-6
+    return near & (x_new.min(axis=(1, 2, 3)) >= -1e-6) & (x_new.max(axis=(1, 2, 3)) <= 1 + 1e-6)
+""",
+        "too much forgiven": """
+def allowed(x_new, x, eps):
+    near = np.abs(x_new - x).max(axis=(1, 2, 3)) <= eps + 0.01
+    return near & (x_new.min(axis=(1, 2, 3)) >= 0) & (x_new.max(axis=(1, 2, 3)) <= 1)
+""",
         "only the distance": """
 def allowed(x_new, x, eps):
     return np.abs(x_new - x).max(axis=(1, 2, 3)) <= eps + 1e-6

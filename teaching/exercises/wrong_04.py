@@ -45,6 +45,16 @@ crossing = 80
 """,
     },
     "04.3": {
+        "mended after the last step alone": """
+def mended_pgd(model, x, y, eps, steps=40):
+    z = x.copy()
+    for _ in range(steps):
+        g = gradient(model, z, y)
+        delta = z - x + eps / 4 * g / np.maximum(np.sqrt((g**2).sum(axis=(1, 2, 3), keepdims=True)), 1e-12)
+        size = np.sqrt((delta**2).sum(axis=(1, 2, 3), keepdims=True))
+        z = x + delta * np.minimum(1, eps / np.maximum(size, 1e-12))
+    return np.clip(z, 0, 1)
+""",
         "ball around the last point": """
 def mended_pgd(model, x, y, eps, steps=40):
     z = x.copy()

@@ -61,6 +61,24 @@ def through(model, defence, surrogate):
 """,
     },
     "09.3": {
+        "mean of signs": """
+def steady(model, x, y, eps, steps, draws):
+    z = x.copy()
+    for _ in range(steps):
+        total = sum(np.sign(gradient(model, z, y)) for _ in range(draws))
+        z = np.clip(z + 2.5 * eps / steps * np.sign(total), x - eps, x + eps)
+        z = np.clip(z, 0, 1).astype("float32")
+    return z
+""",
+        "always from x": """
+def steady(model, x, y, eps, steps, draws):
+    z = x.copy()
+    for _ in range(steps):
+        total = sum(gradient(model, x, y) for _ in range(draws))
+        z = np.clip(z + 2.5 * eps / steps * np.sign(total), x - eps, x + eps)
+        z = np.clip(z, 0, 1).astype("float32")
+    return z
+""",
         "one draw a step": """
 def steady(model, x, y, eps, steps, draws):
     z = x.copy()

@@ -29,6 +29,13 @@ first = "both"
 """,
     },
     "12.2": {
+        "another seed, the same draw": """
+def corruption(x, strength, seed):
+    z = x.copy()
+    for image in z:
+        image[:, dice(image, 0).random(28) < strength] = 1
+    return z
+""",
         "one draw for all": """
 def corruption(x, strength, seed):
     dead = np.random.default_rng(seed).random(28) < strength
