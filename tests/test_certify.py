@@ -415,3 +415,36 @@ def test_lipschitz_refuses_a_slope_above_1(part):
     net = keras.Sequential([keras.Input((2, 2, 1)), K.Flatten(), K.Dense(4), part, K.Dense(2)])
     with pytest.raises(TypeError, match="was expected"):
         lipschitz.constant(net)
+
+
+def test_crowns_matrices_are_the_model_with_two_scalings_in_front():
+    k = keras.layers
+    keras.utils.set_random_seed(0)
+    net = keras.Sequential(
+        [
+            keras.Input((3, 3, 1)),
+            k.Rescaling(2.0, 0.5),
+            k.Rescaling(-3.0, 1.0),
+            k.Flatten(),
+            k.Dense(6, "relu"),
+            k.Dense(4, bias_initializer="normal"),
+        ]
+    )
+    x = np.random.default_rng(0).random((20, 3, 3, 1), np.float32)
+    (first, a), (second, b) = crown.dense_layers(net)
+    expected = np.maximum(x.reshape(20, -1) @ first + a, 0) @ second + b
+    np.testing.assert_allclose(net(x).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        lambda net, x, y: crown.verified(net, x, y, 0.01),
+        lambda net, x, y: intervals.verified(net, x, y, 0.01),
+        lambda net, x, y: lipschitz.radius(net, x, y),
+    ],
+)
+def test_labels_beyond_the_classes_prove_nothing(proof):
+    x = np.random.default_rng(0).random((2, 28, 28, 1), np.float32)
+    with pytest.raises(ValueError, match="10"):
+        proof(models.mlp(seed=0), x, np.array([3, 10]))

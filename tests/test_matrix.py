@@ -94,6 +94,12 @@ def test_rows_are_those_of_the_table_and_set_what_they_say():
     assert matrix.ROWS["zone-locale"].prepare().variables["TZ"] == "Pacific/Auckland"
 
 
+def test_ci_full_runs_every_row_once():
+    text = (ROOT / ".ci" / "full").read_text(encoding="utf-8").replace("\\\n", " ")
+    words = re.search(r"matrix\.py --resume (.*)", text)[1].split()
+    assert sorted("+".join(words).split("+")) == sorted(matrix.ROWS)
+
+
 def test_lowest_and_highest_python_are_those_of_pyproject():
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
         "requires-python"

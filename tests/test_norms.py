@@ -186,6 +186,12 @@ def test_a_gradient_too_small_to_be_squared_has_a_direction_in_any_company():
     g = numbers(0, (3, 4, 4, 1), -1, 1) * np.float32([1, 1e-25, 1e-30]).reshape(3, 1, 1, 1)
     step = norms.get("l2").steepest(g, None).numpy()
     assert size("l2", step) == pytest.approx(np.ones(3)) and (np.sign(step) == np.sign(g)).all()
+    for power in (
+        -40,
+        -70,
+        -90,
+    ):  # scaled by a power of two, before and after the scaling of small ones, no bit changes
+        assert (norms.get("l2").steepest(g[:1] * np.float32(2.0**power), None).numpy() == step[:1]).all()
 
 
 @pytest.mark.parametrize("norm", ALL)

@@ -895,4 +895,9 @@ EQUIVALENT = [
     ("norms.py", "120_000 / 255", "120_000 - 255", "any step that long takes a pixel to black or white"),
     ("norms.py", "120_000 / 255", "120001 / 255", "any step that long takes a pixel to black or white"),
     ("norms.py", '"DESCENDING", stable=True', '"DESCENDING", stable=False', "TensorFlow has no other sort than a stable one"),
+    ("norms.py", "level + tf.math.divide_no_nan", "level - tf.math.divide_no_nan", "bisection instead of Newton's steps"),
+    ("norms.py", "(t % 2 == 0)", "(t % 1 == 0)", "bisection instead of Newton's steps after the twelfth round"),
+    ("certify/crown.py", "unstable = (l < 0)", "unstable = (l <= 0)", "at l = 0 both lines are v itself, as for a neuron that is on"),
+    ("certify/crown.py", "tf.where(rows >= 0, rows * low", "tf.where(rows > 0, rows * low", "0 · low is 0 · high"),
+    ("certify/crown.py", "tf.where(rows >= 0, rows * below", "tf.where(rows > 0, rows * below", "0 times either slope is 0"),
 ]  # fmt: skip
