@@ -448,3 +448,43 @@ def test_labels_beyond_the_classes_prove_nothing(proof):
     x = np.random.default_rng(0).random((2, 28, 28, 1), np.float32)
     with pytest.raises(ValueError, match="10"):
         proof(models.mlp(seed=0), x, np.array([3, 10]))
+
+
+def chain(shape, *parts):
+    return keras.Sequential([keras.Input(shape), *parts])
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_the_lipschitz_constant_of_batch_normalisation(scale):
+    k = keras.layers
+    norming = k.BatchNormalization(scale=scale, epsilon=0.5)
+    net = chain((2, 2, 3), norming, k.Flatten())
+    gamma, variance = np.float32([1.0, -3.0, 2.0]), np.float32([0.5, 3.5, 0.0])
+    norming.set_weights([*([gamma] if scale else []), np.zeros(3), np.ones(3), variance])
+    factor = (np.abs(gamma) if scale else 1.0) / np.sqrt(variance + 0.5)
+    assert lipschitz.constant(net) == pytest.approx(factor.max(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("size", "strides", "allowed"), [(2, 2, True), (3, 2, False), (1, 2, False)])
+def test_pooling_has_lipschitz_constant_1_where_windows_do_not_overlap(size, strides, allowed):
+    k = keras.layers
+    net = chain((6, 6, 1), k.MaxPooling2D(size, strides), k.Flatten())
+    if allowed:
+        assert lipschitz.constant(net) == 1
+    else:
+        with pytest.raises(TypeError, match="MaxPooling2D, for which there is no Lipschitz rule"):
+            lipschitz.constant(net)
+
+
+def test_bounds_begin_at_ball_and_box():
+    net = chain((1, 3, 1), keras.layers.Flatten())
+    low, high = intervals.bounds(net, np.float32([0.05, 0.5, 0.95]).reshape(1, 1, 3, 1), 0.1)
+    np.testing.assert_allclose(low, [[0.0, 0.4, 0.85]], atol=1e-6)
+    np.testing.assert_allclose(high, [[0.15, 0.6, 1.0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("proof", [crown.verified, intervals.verified])
+def test_a_tie_is_not_verified(proof):
+    net = affine(np.array([[1.0, 1.0], [2.0, 2.0]]), [0, 0], (1, 2, 1))
+    x = np.random.default_rng(0).random((5, 1, 2, 1), np.float32)
+    assert not proof(net, x, np.zeros(5, int), 0.0).any()

@@ -900,4 +900,9 @@ EQUIVALENT = [
     ("certify/crown.py", "unstable = (l < 0)", "unstable = (l <= 0)", "at l = 0 both lines are v itself, as for a neuron that is on"),
     ("certify/crown.py", "tf.where(rows >= 0, rows * low", "tf.where(rows > 0, rows * low", "0 · low is 0 · high"),
     ("certify/crown.py", "tf.where(rows >= 0, rows * below", "tf.where(rows > 0, rows * below", "0 times either slope is 0"),
+    ("certify/crown.py", 'waits = (1.0, 0.0), name == "relu"', 'waits = (1.0, 0.0), name >= "relu"', "the name is relu or linear there"),
+    ("certify/intervals.py", 'layer.data_format != "channels_last"', 'layer.data_format < "channels_last"', "the other one is channels_first"),
+    ("certify/intervals.py", ".random((2, *model", ".random((3, *model", "two images or three: the chain is compared with the model on them"),
+    ("certify/lipschitz.py", "default_rng(0)", "default_rng(1)", "a start of Lanczos' iteration is as good as another"),
+    ("certify/lipschitz.py", "vectors=False)[0])", "vectors=False)[-1])", "there is one singular value"),
 ]  # fmt: skip
