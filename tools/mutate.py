@@ -562,6 +562,9 @@ def arguments():
         action="store_true",
         help="ask only the files that the catalogue names; what they let through, others may notice",
     )
+    parser.add_argument(
+        "--survivors", action="store_true", help="only those that nobody noticed when they were last tried"
+    )
     parser.add_argument("--general", nargs="+", metavar="FILE", help="mutants of these files of advlib")
     parser.add_argument("--sample", type=int, default=60, help="so many of each file (60)")
     given = parser.parse_args()
@@ -608,6 +611,9 @@ def main():
     end = None if minutes is None else time.monotonic() + 60 * minutes
     only_likeliest = given.likeliest or given.changed is not None or bool(given.general)
     run = Run(given.by, given.store, end, only_likeliest, bool(given.general))
+    if given.survivors:
+        results = run.results[given.by]
+        chosen = [fault for fault in chosen if fault.name in results and not results[fault.name]["noticed"]]
     if given.resume:
         chosen = [
             fault
