@@ -365,11 +365,23 @@ def test_certified_accuracy_and_average_radius():
     y = np.array([1, 2, 0, 7])
     assert smoothing.certified_accuracy(c, y, [0, 0.2, 0.3, 0.6]).tolist() == [0.5, 0.5, 0.25, 0]
     assert smoothing.average_radius(c, y) == pytest.approx(0.7 / 4)
+    above, below = (
+        smoothing.Certificates(*(np.array(part) for part in ([2, 0], [0.5, 0.5], [0.9, 0.9]))),
+        [1, 1],
+    )
+    assert (
+        smoothing.certified_accuracy(above, below, 0.0) == 0 and smoothing.average_radius(above, below) == 0
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"sigma": 0}, "sigma=0"), ({"samples": 0}, "samples=0"), ({"alpha": 2}, "alpha=2")],
+    [
+        ({"sigma": 0}, "sigma=0"),
+        ({"samples": 0}, "samples=0"),
+        ({"alpha": 2}, "alpha=2"),
+        ({"seed": -1}, "seed=-1"),
+    ],
 )
 def test_bad_options_are_named(options, words, mnist_test):
     with pytest.raises(ValueError, match=words):

@@ -145,7 +145,12 @@ def test_quiz(number, capsys):
         assert question["answer"] in letters and set(question["hints"]) == set(letters) - {question["answer"]}
     right = "".join(question["answer"] for question in questions)
     quiz(number)
-    assert "right" not in capsys.readouterr().out.splitlines()[-1]
+    printed = capsys.readouterr().out
+    assert "right" not in printed.splitlines()[-1]
+    (path,) = RELEASED.glob(f"{number}_*.ipynb")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    (stored,) = [cell["outputs"] for cell in cells if "".join(cell["source"]).strip() == f'quiz("{number}")']
+    assert "".join(line for output in stored for line in output["text"]) == printed
     quiz(number, right)
     assert capsys.readouterr().out.endswith("5 of 5 right\n")
     other = "".join(next(k for k in "abc" if k != letter) for letter in right)

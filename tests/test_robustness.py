@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 from functools import partial
 
@@ -84,6 +85,7 @@ def test_table_and_classes_by_hand(report):
     classes = report.per_class()
     assert classes.loc[0, ["of", "clean", "robust"]].tolist() == [4, 3, 2]
     assert classes.loc[1, ["of", "clean", "robust"]].tolist() == [2, 2, 1]
+    np.testing.assert_allclose(classes["clean %"], [75, 100])
     np.testing.assert_allclose(
         classes.loc[1, ["robust %", "low %", "high %"]], [50, *(100 * np.array(interval(1, 2)))]
     )
@@ -105,6 +107,8 @@ def test_shown_the_same_twice(report):
     assert "6 images, 5 correct before any attack; budget L∞, ε = 0.1" in repr(report)
     assert "83.3 %" in repr(report) and "≈ 83.3 %" not in repr(report)  # clean: the same on every machine
     assert "≈ 66.7 %" in repr(report) and "≈ 40.0 %" in repr(report)
+    upper = evaluate(grey_model, X, Y, {"A": brighter}, norm="linf", eps=0.1)  # sorts before "clean"
+    assert repr(upper).count("≈ 20.0 %") == 2  # of the attack, and of the worst case
 
 
 # --- Identities that hold for every model and attack
@@ -915,3 +919,37 @@ def test_attacks_of_the_library_are_believed():
     table = curve(model, x, y, partial(pgd, steps=5), norm="linf", eps_values=[0, 0.02, 0.05])
     assert table["correct"].is_monotonic_decreasing
     assert table["correct"].iloc[-1] <= report.still_correct("pgd").sum()
+
+
+def test_seconds_are_those_of_the_attack():
+    def slow(model, x, y):
+        time.sleep(0.05)
+        return x
+
+    report = evaluate(grey_model, X, Y, {"slow": slow}, norm="linf", eps=0.1)
+    assert 0.05 <= report["slow"].seconds < 0.9
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_another_dtype_is_flagged_whichever_it_is(dtype):
+    report = evaluate(grey_model, X, Y, {"a": lambda model, x, y: x.astype(dtype)}, norm="linf", eps=0.1)
+    assert any(flag.seen.startswith(np.dtype(dtype).name) for flag in report.flags if "dtype" in flag.name)
+
+
+def test_a_curve_names_the_budgets_that_were_exceeded_and_no_others():
+    def far(model, x, y, eps):
+        return x + np.float32(0.2 if eps < 0.15 else 0.01)
+
+    with pytest.warns(RuntimeWarning) as shown:
+        curve(grey_model, X[:3], Y[:3], far, norm="linf", eps_values=[0.1, 0.3])
+    assert "box: 3 at ε = 0.1; they" in str(shown[0].message)
+
+
+def test_a_report_without_a_part_says_which(report, tmp_path):
+    report.save(tmp_path / "r.npz")
+    with np.load(tmp_path / "r.npz") as stored:
+        arrays = dict(stored)
+    del arrays["header"]
+    np.savez(tmp_path / "r.npz", **arrays)
+    with pytest.raises(ValueError, match=r"not a whole Report.*\(no .header"):
+        Report.load(tmp_path / "r.npz")

