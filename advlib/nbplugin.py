@@ -918,13 +918,18 @@ class Rendering(NamedTuple):
     megabytes: float  # the kernel's peak
 
 
-_PEAK = """
-try:
-    import builtins, resource, sys  # the notebook's own `print` may be another
-    builtins.print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
-except ImportError:  # Windows
-    import builtins, psutil
-    builtins.print(psutil.Process().memory_info().peak_wset)
+# The notebook's own names may be other things. Where Linux says it, not ru_maxrss, which a process inherits from its parent.
+_PEAK = r"""
+import builtins, os, re, sys
+if os.path.exists("/proc/self/status"):
+    peak = 1024 * int(re.search(r"VmHWM:\s*(\d+)", builtins.open("/proc/self/status").read())[1])
+elif sys.platform == "win32":
+    import psutil
+    peak = psutil.Process().memory_info().peak_wset
+else:
+    import resource
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+builtins.print(peak)
 """
 
 

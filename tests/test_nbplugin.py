@@ -897,6 +897,13 @@ def test_render_stores_a_run_notebook_twice_the_same(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a lesson ≈.ipynb", "here"]
 
 
+def test_the_peak_is_the_kernels_own_and_not_what_its_parent_held(tmp_path):
+    held = bytearray(700 * 2**20)
+    source = tmp_path / "small.ipynb"
+    source.write_text(notebook(code("1 + 1"), record=False), encoding="utf-8")
+    assert 20 < render(source).megabytes < 600 and len(held)
+
+
 def test_a_cell_that_fails_is_named_and_nothing_is_stored(tmp_path):
     source = tmp_path / "broken.ipynb"
     source.write_text(notebook("# Text", code("x = 0", count=-1), code("1 / x", count=-1)), encoding="utf-8")
