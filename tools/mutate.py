@@ -7,6 +7,7 @@ first, until one fails. A fault that nobody notices survives, and the exit statu
     python tools/mutate.py --list                       # every fault, and that it fits
     python tools/mutate.py fgsm-sign no-box-clip
     python tools/mutate.py --by tests -n 2 --resume     # all, two at a time, without those whose result is known
+    python tools/mutate.py --survivors                  # again, those that nobody noticed
     python tools/mutate.py --likeliest                  # a first pass: who survives the lessons that teach the function
     python tools/mutate.py --sound -n 2                 # no fault at all: every file must pass, or the scores mean nothing
     python tools/mutate.py --shard 2/8 --store part2.json
