@@ -1,5 +1,6 @@
 """Certificates: bounds that hold for every point tried, known values, and refusals by name."""
 
+import inspect
 from functools import partial
 
 import numpy as np
@@ -500,3 +501,14 @@ def test_a_tie_is_not_verified(proof):
     net = affine(np.array([[1.0, 1.0], [2.0, 2.0]]), [0, 0], (1, 2, 1))
     x = np.random.default_rng(0).random((5, 1, 2, 1), np.float32)
     assert not proof(net, x, np.zeros(5, int), 0.0).any()
+
+
+def test_smoothing_draws_by_default_as_its_source_does():
+    """Cohen et al. 2019 choose the class from 100 draws, at level 0.001; the seed is 0."""
+    of = {
+        f: {k: v.default for k, v in inspect.signature(f).parameters.items()}
+        for f in (smoothing.certify, smoothing.predict)
+    }
+    for defaults in of.values():
+        assert defaults["alpha"] == 0.001 and defaults["seed"] == 0
+    assert of[smoothing.certify]["selection"] == 100

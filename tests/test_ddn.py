@@ -143,3 +143,11 @@ def test_where_the_gradient_is_zero_it_walks(images):
 def test_bad_arguments(word, value, small_net, images):
     with pytest.raises(ValueError, match=word):
         ddn(small_net, *images, **{word: value})
+
+
+def test_the_step_falls_along_half_a_cosine():
+    from advlib.attacks.ddn import cosine
+
+    assert [cosine(1.0, 0.01, share) for share in (0, 1 / 3, 0.5, 1)] == pytest.approx(
+        [1, 0.7525, 0.505, 0.01]
+    )

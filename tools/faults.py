@@ -884,7 +884,7 @@ def functions(fault):
     return ()
 
 
-# Mutants of `mutate.py --general` that change nothing a caller could notice: file, the part of a line, what it becomes, and why.
+# Mutants of `mutate.py --general` that change no result and no error's meaning: file, the part of a line, what it becomes, and why.
 EQUIVALENT = [
     ("norms.py", "tf.zeros_like(s) - 1)", "tf.zeros_like(s) * 1)", "the first comparison is s > 0 then, false only where ε is 0 and s stays 0"),
     ("norms.py", "(level <= 0)", "(level == 0)", "λ starts at 0, and a step below the bracket is replaced by its half"),
@@ -909,8 +909,6 @@ EQUIVALENT = [
     ("robustness.py", 'kind == "f"', 'kind <= "f"', "that is for arrays of bool too, which hold no NaN"),
     ("robustness.py", "example=1000)", "example=999)", "a number in a message that any other would serve"),
     ("robustness.py", "off <= 1e-3", "off < 1e-3", "sums of floats do not miss 1 by this very number"),
-    ("certify/smoothing.py", "def certify(model, x, *, sigma, selection=100", "def certify(model, x, *, sigma, selection=99", "a default: the docstring's signature says it, lessons pass theirs"),
-    ("certify/smoothing.py", "def predict(model, x, *, sigma, samples=1000, alpha=0.001, seed=0", "def predict(model, x, *, sigma, samples=1000, alpha=0.001, seed=1", "a default: the vote of any seed is one"),
     ("certify/smoothing.py", "def predict(model, x, *, sigma, samples=1000, alpha=0.001, seed=0, batch_size=500", "def predict(model, x, *, sigma, samples=1000, alpha=0.001, seed=0, batch_size=501", "results do not depend on the size of batches"),
     ("certify/smoothing.py", '"samples", low=1, integer=True, example=1000', '"samples", low=1, integer=True, example=999', "a number in a message that any other would serve"),
 ]  # fmt: skip
