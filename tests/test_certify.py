@@ -444,7 +444,7 @@ def test_crowns_matrices_are_the_model_with_two_scalings_in_front():
         ]
     )
     x = np.random.default_rng(0).random((20, 3, 3, 1), np.float32)
-    (first, a), (second, b) = crown.dense_layers(net)
+    (first, a, _), (second, b, _) = crown.dense_layers(net)
     expected = np.maximum(x.reshape(20, -1) @ first + a, 0) @ second + b
     np.testing.assert_allclose(net(x).numpy(), expected, atol=1e-5)
 
@@ -512,3 +512,263 @@ def test_smoothing_draws_by_default_as_its_source_does():
     for defaults in of.values():
         assert defaults["alpha"] == 0.001 and defaults["seed"] == 0
     assert of[smoothing.certify]["selection"] == 100
+
+
+# ---- a certificate holds for what was read and for nothing else
+
+
+PROOFS = {
+    "intervals": lambda net, x, y: intervals.verified(net, x, y, 0.01),
+    "crown": lambda net, x, y: crown.verified(net, x, y, 0.01),
+    "lipschitz": lipschitz.radius,
+}
+GREY = np.full((1, 4, 4, 1), 0.5, np.float32)
+
+
+class Doubled:
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+class DoubledDense(Doubled, K.Dense): ...
+
+
+class DoubledReLU(Doubled, K.ReLU): ...
+
+
+class DoubledRescaling(Doubled, K.Rescaling): ...
+
+
+class DoubledFlatten(Doubled, K.Flatten): ...
+
+
+class DoubledConv(Doubled, K.Conv2D): ...
+
+
+def own(name):
+    """A function that doubles, but is called as one that the certificates know."""
+
+    def function(v):
+        return 2 * v
+
+    function.__name__ = name
+    return function
+
+
+@pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS)
+@pytest.mark.parametrize(
+    "parts",
+    [
+        lambda: [K.Flatten(), DoubledDense(4, "relu"), K.Dense(2)],
+        lambda: [K.Flatten(), K.Dense(4), DoubledReLU(), K.Dense(2)],
+        lambda: [DoubledRescaling(2.0), K.Flatten(), K.Dense(2)],
+        lambda: [DoubledFlatten(), K.Dense(2)],
+        lambda: [DoubledConv(2, 3), K.Flatten(), K.Dense(2)],
+        lambda: [K.Flatten(), K.Dense(4, own("relu")), K.Dense(2)],
+        lambda: [K.Flatten(), K.Dense(4), K.Activation(own("relu")), K.Dense(2)],
+        lambda: [K.Flatten(), K.Dense(4, "relu"), K.Dense(2, own("linear"))],
+        lambda: [K.Flatten(), K.Dense(4, "relu", dtype="mixed_float16"), K.Dense(2)],
+    ],
+    ids=[
+        "dense",
+        "relu",
+        "rescaling",
+        "flatten",
+        "conv",
+        "named-relu",
+        "named-layer",
+        "named-linear",
+        "float16",
+    ],
+)
+def test_what_only_has_the_name_is_refused(parts, proof):
+    with pytest.raises(TypeError, match="layer '"):
+        proof(chain((4, 4, 1), *parts()), GREY, [0])
+
+
+@pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS)
+def test_a_quantised_model_is_refused(proof):
+    net = chain((4, 4, 1), K.Flatten(), K.Dense(4, "relu"), K.Dense(2))
+    proof(net, GREY, [0])
+    net.quantize("int8")
+    with pytest.raises(TypeError, match="computes in int8"):
+        proof(net, GREY, [0])
+
+
+@pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS)
+@pytest.mark.parametrize("relu", ["relu", keras.activations.relu, keras.ops.relu, tf.nn.relu])
+def test_relu_is_known_under_each_of_its_names(relu, proof, tmp_path):
+    net = chain((4, 4, 1), K.Flatten(), K.Dense(4, relu), K.Dense(2))
+    proof(net, GREY, [0])
+    if relu == "relu":
+        net.save(tmp_path / "net.keras")
+        proof(keras.models.load_model(tmp_path / "net.keras"), GREY, [0])
+
+
+def bright(v):
+    return keras.ops.max(v, axis=(1, 2, 3), keepdims=True) > 2  # never on noise
+
+
+class Planted(keras.Sequential):
+    """Its `call` follows the layers on noise."""
+
+    def call(self, v, training=None, mask=None):
+        return super().call(keras.ops.where(bright(v), 0 * v, v), training=training)
+
+
+class Called(keras.Sequential):
+    def __call__(self, *args, **options):
+        return 2 * super().__call__(*args, **options)
+
+
+def functional(body):
+    v = keras.Input((4, 4, 1))
+    return keras.Model(v, body(v))
+
+
+def small(kind):
+    """Logits of 1e-6."""
+    return kind(
+        [
+            keras.Input((4, 4, 1)),
+            K.Flatten(),
+            K.Dense(2, kernel_initializer=keras.initializers.Constant(1e-6)),
+        ]
+    )
+
+
+def head():
+    return chain((4, 4, 1), K.Flatten(), K.Dense(2))
+
+
+NO_CHAINS = {
+    "where": lambda: functional(lambda v: head()(keras.ops.where(bright(v), 1 - v, v))),
+    "minimum": lambda: functional(lambda v: head()(keras.ops.minimum(v, 2.0))),
+    "plus": lambda: functional(lambda v: K.Dense(2)((h := K.Flatten()(v)) + 0 * h)),
+    "constant": lambda: functional(lambda v: K.Dense(2)(K.Flatten()(v) + np.float32(0))),
+    "two-layers": lambda: functional(lambda v: K.Add()([K.Dense(2)(h := K.Flatten()(v)), K.Dense(2)(h)])),
+    "two-outputs": lambda: functional(lambda v: [h := K.Flatten()(v), K.Dense(2)(h)]),
+    "training": lambda: functional(lambda v: K.Dense(2)(K.Dropout(0.0)(K.Flatten()(v), training=True))),
+    "nested": lambda: chain(
+        (4, 4, 1), functional(lambda v: K.Flatten()(keras.ops.minimum(v, 2.0))), K.Dense(2)
+    ),
+    "nested-call": lambda: chain((4, 4, 1), Planted([keras.Input((4, 4, 1)), K.Flatten()]), K.Dense(2)),
+    "call": lambda: Planted([keras.Input((4, 4, 1)), K.Flatten(), K.Dense(2)]),
+    "small-call": lambda: small(Called),
+    "unbuilt": lambda: keras.Sequential([K.Flatten(), K.Dense(2)]),
+}
+
+
+@pytest.mark.parametrize("proof", PROOFS.values(), ids=PROOFS)
+@pytest.mark.parametrize("make", NO_CHAINS.values(), ids=NO_CHAINS)
+def test_what_is_between_the_layers_is_no_part_of_a_proof(make, proof):
+    """Most of these compute on noise what their layers compute one after the other."""
+    with pytest.raises(TypeError, match="not the chain of its layers"):
+        proof(make(), GREY, [0])
+
+
+def test_models_within_models_and_a_layer_called_twice_are_chains():
+    twice = K.Dense(16, "relu")
+    nets = [
+        small(keras.Sequential),
+        chain((4, 4, 1), K.Rescaling(2.0), head()),
+        chain(
+            (4, 4, 1), functional(lambda v: chain((4, 4, 1), K.Flatten())(v)), K.Dense(3, "relu"), K.Dense(2)
+        ),
+        functional(lambda v: K.Dense(2)(twice(twice(K.Flatten()(v))))),
+    ]
+    x = np.random.default_rng(0).random((5, 4, 4, 1), np.float32)
+    for net in nets:
+        z, y = models.predict_logits(net, x), np.zeros(5, int)
+        np.testing.assert_allclose(intervals.bounds(net, x, 0.0)[0], z, rtol=1e-4, atol=1e-7)
+        lead = z[:, 1] - z[:, 0]
+        np.testing.assert_allclose(crown.worst_margins(net, x, y, 0.0)[:, 1], lead, rtol=1e-4, atol=1e-6)
+
+
+def test_crown_needs_a_flat_input():
+    """Without Flatten the layer answers for each pixel by itself."""
+    with pytest.raises(TypeError, match="is a Dense where CROWN-lite does not know it"):
+        crown.verified(chain((4, 4, 1), K.Rescaling(2.0), K.Dense(2)), GREY, [0], 0.01)
+
+
+# ---- float32
+
+
+def scaled(scale, early):
+    """z = ±s·w·(x − ½) on 256 pixels; `early`: through two ReLUs, which see the large sums before they cancel."""
+    w = np.random.default_rng(3).normal(size=256) / 16
+    w, rows = np.float32(scale * np.stack([w, -w], 1)), np.eye(2)
+    b = -0.5 * w.sum(axis=0)
+    if not early:
+        return w, affine(w, b, (16, 16, 1))
+    net = chain((16, 16, 1), K.Flatten(), K.Dense(2, "relu"), K.Dense(2))
+    net.set_weights([w, b, rows, np.zeros(2)])
+    return w, net
+
+
+@pytest.mark.parametrize("method", [intervals, crown])
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_no_proof_is_broken_at_its_edge(scale, early, method):
+    """Images whose lead at the worst corner is 0 but for some 1e-7: what is proved stands at that corner."""
+    w, net = scaled(scale, early)
+    grid = 2.0**-20  # pixels and ε are multiples of it, so that x ± ε is exact in float32
+    eps, lead = 52429 * grid, scale * np.append(np.linspace(-1e-6, 1e-6, 2000), np.full(20, 2e-4))
+    y = np.arange(len(lead)) % 2
+    w64, x = w.T[y].astype(float), np.random.default_rng(4).uniform(0.4, 0.6, (len(lead), 256))
+    missing = lead + eps * np.abs(w64).sum(axis=1) - (w64 * (x - 0.5)).sum(axis=1)
+    x += w64 * (missing / (w64**2).sum(axis=1))[:, None]
+    x = (np.round(x / grid) * grid).reshape(-1, 16, 16, 1).astype(np.float32)
+    corner = np.float32(x - eps * np.sign(w64).reshape(x.shape))
+    assert (np.abs(corner.astype(float) - x) == eps).all()
+    stands = models.predict_logits(net, corner).argmax(axis=1) == y
+    proved = method.verified(net, x, y, eps)
+    assert not (proved & ~stands).any() and not stands.all()
+    assert proved[-20:].all()  # and nothing but the last digits is given away
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_no_point_within_the_lipschitz_radius_is_read_otherwise(early):
+    w, net = scaled(1000, early)
+    x = np.random.default_rng(4).uniform(0.4, 0.6, (600, 16, 16, 1)).astype(np.float32)
+    y = models.predict_logits(net, x).argmax(axis=1)
+    radius = lipschitz.radius(net, x, y)
+    steps = radius[:, None] * -w[:, y].T / np.linalg.norm(w[:, 0])
+    points = x + np.float32(steps).reshape(x.shape)
+    inside = np.linalg.norm((points.astype(float) - x).reshape(600, -1), axis=1) <= radius
+    assert inside.sum() > 100
+    assert (models.predict_logits(net, points).argmax(axis=1) == y)[inside].all()
+
+
+def test_bounds_rounded_outwards_hold_what_float64_computes(deep):
+    net, x, _ = deep
+    exact = keras.models.clone_model(
+        net, clone_function=lambda part: type(part).from_config({**part.get_config(), "dtype": "float64"})
+    )
+    exact.set_weights(net.get_weights())
+    low = high = tf.constant(x)
+    v = tf.constant(x, tf.float64)
+    for layer, twin in zip(net.layers, exact.layers, strict=True):
+        low, high = intervals.propagate(layer, low, high, outward=True)
+        v = twin(v)
+        assert (low.numpy() <= v.numpy()).all() and (v.numpy() <= high.numpy()).all()
+    assert 0 < (high - low).numpy().max() < 1e-3
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+def test_one_scale_a_channel(classes):
+    """On a linear model CROWN and intervals are both exact; the Lipschitz constant is that of the whole map, at least."""
+    rng = np.random.default_rng(0)
+    scaling = K.Rescaling([4.0, -1.0, 0.25], [-0.5, 0.0, 2.0])
+    net = chain((4, 4, 3), scaling, K.Flatten(), K.Dense(classes))
+    x, y = rng.uniform(0.2, 0.8, (6, 4, 4, 3)).astype(np.float32), rng.integers(classes, size=6)
+    box, lines = (m.worst_margins(net, x, y, 0.1).numpy() for m in (intervals, crown))
+    np.testing.assert_allclose(lines, box, rtol=1e-4, atol=1e-5)
+    whole = np.tile([4.0, -1.0, 0.25], 16)[:, None] * net.layers[-1].kernel.numpy()
+    assert np.linalg.norm(whole, 2) <= lipschitz.constant(net)
+    assert lipschitz.constant(net) == pytest.approx(4 * np.linalg.norm(net.layers[-1].kernel.numpy(), 2))
+
+
+def test_lipschitz_refuses_a_dilated_convolution():
+    with pytest.raises(TypeError, match="Conv2D without dilation"):
+        lipschitz.constant(chain((6, 6, 1), K.Conv2D(4, 2, dilation_rate=3), K.Flatten(), K.Dense(2)))

@@ -1,8 +1,8 @@
 """Certificates against attacks, on the shipped checkpoints: what is proved must stand, with no exception allowed.
 
 A plain run takes 200 images and PGD-30 with either loss; with ADVLIB_FULL=1, as in .ci/full, it is 1,000 images, PGD-100 with
-10 restarts on the cross-entropy, and AutoAttack, whose losses are margins, on everything certified. The float tolerance is
-`intervals.SLACK`, which is part of `verified` itself.
+10 restarts on the cross-entropy, and AutoAttack, whose losses are margins, on everything certified. What float32 may
+lose, `intervals.rounding`, is part of `verified` itself.
 """
 
 import os
