@@ -16,6 +16,7 @@ from advlib._tensorflow import keras, tf
 from advlib.attacks import fgsm
 from advlib.certify import intervals
 from advlib.diagnostics import FlagWarning
+from advlib.training._resume import layers
 from advlib.training.fgsm import cosine
 from tests.conftest import affine
 
@@ -51,6 +52,16 @@ def zeroed(net):
     """The net with all weights 0, and so the gradient in the images."""
     net.set_weights([np.zeros_like(w) for w in net.get_weights()])
     return net
+
+
+def validate(trainer, x, y):
+    return training.Watch.on_epoch_end.__globals__["validate"](trainer, x, y)
+
+
+def dense(*between):
+    """A net that ends in ten logits, of layers with the names that Keras gives them."""
+    k = keras.layers
+    return keras.Sequential([keras.Input((28, 28, 1)), *between, k.Flatten(), k.Dense(10)])
 
 
 def same(a, b, atol=0.0):
@@ -104,6 +115,35 @@ def test_fgsm_training_learns_from_the_attacks_own_points(few):
     trainer.train_step((x, y))
     compiled(training.Trainer(twin)).train_step((x_adv, y))  # standard training on those points
     same(net, twin, atol=1e-5)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 1.5), ("l1", 10.0), ("l0", 20)])
+def test_fgsm_training_makes_the_attacks_step_in_every_norm(norm, eps, few):
+    (x, y), _ = few
+    net = models.mlp(seed=0)
+    training.fit(net, x, y, epochs=3)
+    right = np.flatnonzero(models.predict_logits(net, x).argmax(axis=1) == y)[:50]
+    x, y = x[right], y[right]
+    z = compiled(training.FGSM(net, eps=eps, norm=norm)).craft(tf.constant(x), tf.constant(y))
+    np.testing.assert_allclose(z, fgsm(net, x, y, eps=eps, norm=norm), atol=1e-4)
+
+
+@pytest.mark.parametrize("defence", [training.PGD, training.TRADES, training.RSFGSM, training.Free])
+def test_steps_in_l0_reach_black_or_white(defence, few):
+    """From grey, by half a pixel: after steps of ε, a number of pixels, hardly any pixel would get there."""
+    (x, y), _ = few
+    net = models.mlp(seed=0)
+    training.fit(net, x, y, epochs=2)
+    trainer = compiled(defence(net, eps=20, norm="l0"), keras.optimizers.SGD(0.0))
+    grey, y = tf.fill((50, 28, 28, 1), 0.5), tf.constant(y[:50])
+    if defence is training.Free:
+        trainer.train_step((grey, y))
+        z = grey + trainer.delta[:50]
+    else:
+        z = trainer.craft(grey, y)
+    moved = abs(z.numpy() - 0.5)
+    assert ((moved > 1e-6).sum(axis=(1, 2, 3)) == 20).all()
+    assert (moved[moved > 1e-6] > 0.499).mean() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -357,6 +397,17 @@ def test_ibp_loss_is_the_mixture_and_its_schedule(few):
         np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("ramp", [0.0, 0.1, 0.5, 1.0])
+def test_ibp_keeps_its_warm_up_whatever_the_ramp(ramp):
+    trainer = compiled(training.IBP(models.mlp(), eps=0.3, warmup=0.1, ramp=ramp))
+    assert float(trainer.eps_now()) == pytest.approx(0.3)  # without a known end, at once
+    trainer.total = 1000
+    for update in (0, 50, 99, 100, 550, 1000):
+        trainer.optimizer.iterations.assign(update)
+        grown = 0 if update < 100 else 1 if ramp <= 0.1 else min((update - 100) / (1000 * ramp - 100), 1)
+        assert float(trainer.eps_now()) == pytest.approx(0.3 * grown, abs=1e-6), update
+
+
 def test_the_ramp_of_eps():
     trainer = compiled(training.PGD(models.mlp(), eps=0.3, ramp=0.3))
     assert float(trainer.eps_now()) == pytest.approx(0.3)  # without a known end, at once
@@ -498,7 +549,7 @@ def test_the_best_epoch_is_kept_and_its_scores_are_right(few):
     scores = [row["pgd20"] for row in history.validation]
     assert seen == [(i, i + 1) for i in range(6)] and history.stopped_by == "epochs"
     assert scores[history.best_epoch - 1] == max(scores) > 0.3
-    left = training.adversarial_fit.__globals__["validate"](training.PGD(net, eps=0.1), *validation)
+    left = validate(training.PGD(net, eps=0.1), *validation)
     assert left == history.validation[history.best_epoch - 1]
     assert all(set(row) == {"clean", "fgsm", "pgd20"} for row in history.validation)
     assert all(row["pgd20"] <= row["fgsm"] + 0.005 <= row["clean"] + 0.01 for row in history.validation)
@@ -511,7 +562,7 @@ def scripted(few, monkeypatch):
     def run(script, keep="best"):
         rows = iter(script)
 
-        def validate(trainer, x, y):
+        def validate(trainer, x, y, lost):
             fgsm, pgd20 = next(rows)
             return {"clean": 0.99, "fgsm": fgsm, "pgd20": pgd20}
 
@@ -552,6 +603,88 @@ def test_the_alarm_sees_a_jump_and_not_an_honest_gap(scripted):
     assert scripted([(0.80, 0.79), (0.86, 0.74), (0.86, 0.74)])[1]  # 1 to 12 points in an epoch
     assert not scripted([(0.80, 0.72), (0.90, 0.78), (0.95, 0.85)])[1]  # 8, 12, 10
     assert scripted(COLLAPSE)[0].stopped_by == "collapse"
+
+
+def test_images_without_an_answer_are_wrong(few):
+    """Where the network returns NaN, for all images or for some: argmax would call it class 0, the label here."""
+    _, (x, y) = few
+    y = np.zeros_like(y)
+    net = models.mlp(seed=0)
+    trainers = [DEFENCES[name](net) for name in ("pgd", "gaussian", "ibp")]
+    net.set_weights([np.full_like(w, np.nan) for w in net.get_weights()])
+    for trainer in trainers:
+        scores = validate(trainer, x, y)
+        assert len(scores) >= 2 and not any(scores.values())
+    x = np.zeros((6, 2, 2, 1), np.float32)
+    x[:2] = 1
+    some = keras.Sequential(
+        [keras.Input((2, 2, 1)), keras.layers.Lambda(lambda v: tf.sqrt(v - 0.5)), keras.layers.Flatten(),
+         keras.layers.Dense(2, kernel_initializer="zeros", bias_initializer=keras.initializers.Constant([2.0, 0.0]))]
+    )  # fmt: skip
+    assert validate(training.Trainer(some), x, np.zeros(6, int)) == {"clean": 2 / 6}
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_weights_that_are_nan_end_the_run(keep, few, tmp_path):
+    (x, y), validation = few
+    weights = []
+
+    class Break(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                self.model.network.layers[-1].kernel.assign(np.full((128, 10), np.nan))
+
+    def run():
+        net = models.mlp(seed=0)
+        history = training.adversarial_fit(
+            training.PGD(net, eps=0.1, steps=2), x, y, validation=validation, epochs=5, keep=keep, folder=tmp_path,
+            callbacks=[Break()], callback=lambda *_: weights.append(net.get_weights()),
+        )  # fmt: skip
+        return net, history
+
+    with pytest.warns(FlagWarning, match="NaN on validation images"):
+        net, history = run()
+    (flag,) = history.flags
+    assert flag.colour == "red" and "epoch 3" in flag.seen and "the weights hold NaN" in flag.seen
+    assert "clean 200, fgsm 200, pgd20 200" in flag.seen
+    assert history.stopped_by == "nan" and len(history.loss) == 3 and not any(history.validation[2].values())
+    if keep == "best":
+        assert history.best_epoch in (1, 2) and f"epoch {history.best_epoch} are kept" in flag.meaning
+        assert all(map(np.array_equal, net.get_weights(), weights[history.best_epoch - 1]))
+    else:
+        assert history.best_epoch is None and np.isnan(net.get_weights()[-2]).all()
+        assert "no earlier epoch is kept" in flag.meaning
+    again, resumed = run()  # finished, and not trained again
+    assert len(weights) == 3 and resumed.stopped_by == "nan" and resumed.flags == history.flags
+    np.testing.assert_array_equal(again.get_weights()[-2], net.get_weights()[-2])
+
+
+def test_an_attack_that_returns_nan_is_told_and_its_epoch_not_kept(few, monkeypatch):
+    """The weights are sound, so training goes on."""
+    (x, y), validation = few
+    given = training.Watch.on_epoch_end.__globals__
+    epochs = []
+
+    def attack(network, x, y, **options):  # half of its points are lost in the second epoch
+        x_adv = fgsm(network, x, y, **options)
+        epochs.append(len(epochs) + 1)
+        if epochs[-1] == 2:
+            x_adv[::2, 3, 3] = np.nan
+        return x_adv
+
+    monkeypatch.setitem(given, "fgsm", attack)
+    net = models.mlp(seed=0)
+    with pytest.warns(FlagWarning, match="NaN on validation images"):
+        history = training.adversarial_fit(
+            training.PGD(net, eps=0.05, steps=2, ramp=0), x, y, validation=validation, epochs=3
+        )
+    (flag,) = history.flags
+    assert "epoch 2: NaN from the network or the attack, of 200 images: fgsm 100" in flag.seen
+    assert "weights" not in flag.seen and "stops" not in flag.meaning
+    assert 0 < history.validation[1]["fgsm"] <= 0.5 < history.validation[1]["clean"]
+    scores = [row["pgd20"] for row in history.validation]
+    assert scores[1] > scores[0] and history.best_epoch == (1 if scores[0] > scores[2] else 3)
+    assert history.stopped_by == "epochs" and np.isfinite(net.get_weights()[-2]).all()
 
 
 CHILD = """
@@ -646,6 +779,93 @@ def test_a_finished_run_is_not_trained_again_and_another_is_refused(few, tmp_pat
         run()
 
 
+def test_a_network_of_other_layers_is_another_run(few, tmp_path):
+    (x, y), validation = few
+
+    def run(activation):
+        net = dense(keras.layers.Flatten(), keras.layers.Dense(16, activation))
+        return net, training.adversarial_fit(
+            training.PGD(net, eps=0.1, steps=2), x, y, validation=validation, epochs=1, folder=tmp_path
+        )
+
+    net, history = run("relu")
+    again, same_history = run("relu")  # its layers have other names
+    same(net, again)
+    assert same_history == history
+    with pytest.raises(ValueError, match="another run, which differs in layers: the same call"):
+        run("tanh")
+    state = tmp_path / "state.npz"
+    with np.load(state) as file:
+        arrays = dict(file)
+    old = json.loads(str(arrays["state"]))
+    del old["run"]["layers"]
+    np.savez(state, **(arrays | {"state": json.dumps(old)}))
+    with pytest.raises(ValueError, match="by an earlier version, without the layers"):
+        run("relu")
+
+
+def test_layers_are_told_apart_by_all_but_their_names():
+    k = keras.layers
+
+    def net(skip_to=0, name=None, dtype=None):
+        x = keras.Input((8,))
+        parts = [x, k.Dense(8, dtype=dtype)(x)]
+        parts.append(k.Dense(8, name=name)(parts[1]))
+        return keras.Model(x, k.Dense(10)(keras.ops.relu(parts[2]) + parts[skip_to]))
+
+    class Own(k.Layer):  # what it was made with has no configuration
+        def __init__(self, f):
+            super().__init__()
+            self.f = f
+
+        def call(self, x):
+            return self.f(x)
+
+    assert layers(net()) == layers(net()) == layers(net(name="another"))
+    assert layers(net()) != layers(net(skip_to=1)) and layers(net()) != layers(net(dtype="bfloat16"))
+    makers = [
+        lambda: dense(Own(lambda v: v)),
+        lambda: dense(k.Lambda(lambda v: v)),
+        lambda: dense(k.Activation("relu", name="relu")),
+        lambda: dense(k.Activation("tanh", name="tanh")),
+        lambda: dense(k.Dropout(0.1)),
+        lambda: dense(k.Dropout(0.2)),
+    ]
+    assert [layers(make()) for make in makers] == [layers(make()) for make in makers]
+    assert len({layers(make()) for make in makers}) == len(makers)
+
+
+def test_images_that_are_no_pixels_are_refused_by_a_fit_of_ones_own(few):
+    (x, y), _ = few
+    x, y = x[:100], y[:100]
+    trainer = compiled(training.PGD(models.mlp(), eps=0.3))
+    for call in (trainer.fit, trainer.evaluate):
+        with pytest.raises(TypeError, match=r"uint8 images: float32 pixels in \[0, 1\] were expected"):
+            call((255 * x).astype("uint8"), y, verbose=0)
+        for other in (255 * x, 2 * x - 1):
+            with pytest.raises(
+                tf.errors.InvalidArgumentError, match=r"float32 pixels in \[0, 1\] were expected"
+            ):
+                call(other, y, verbose=0)
+    trainer.fit(x.astype("float64"), y, verbose=0)
+
+
+def test_a_batch_larger_than_frees_own(few):
+    (x, y), validation = few
+    x, y = x[:60], y[:60]
+
+    def run(n, **options):
+        free = training.Free(models.mlp(), eps=0.1, replays=2, batch_size=50, **options)
+        training.adversarial_fit(free, x[:n], y[:n], validation=validation, epochs=1, batch_size=64)
+
+    with pytest.raises(ValueError, match=r"batch_size=64, and Free keeps δ for 50 images.*batch_size=60"):
+        run(60)
+    run(50)  # no batch is larger
+    run(60, warm=False)  # nothing is kept
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most batch_size=50 images were expected"):
+        compiled(training.Free(models.mlp(), eps=0.1, batch_size=50)).fit(x, y, batch_size=60, verbose=0)
+
+
 def test_bad_input(few):
     (x, y), validation = few
     net = models.mlp()
@@ -661,6 +881,7 @@ def test_bad_input(few):
         (lambda: training.Gaussian(net, sigma=0), "sigma=0"),
         (lambda: training.Free(net, eps=0.3, replays=0), "replays=0"),
         (lambda: training.IBP(net, eps=0.3, train_eps=3), "eps=3"),
+        (lambda: training.IBP(net, eps=0.3, warmup=0.2, ramp=0.1), r"ramp=0\.1 with warmup=0\.2"),
         (lambda: training.RSFGSM(net, eps=0.3, step=0), "step=0"),
         (lambda: training.GradAlign(net, eps=0.3, align=-1), "align=-1"),
         (lambda: training.NFGSM(net, eps=0.3, noise=-1), "noise=-1"),
@@ -692,9 +913,7 @@ def test_noise_does_not_make_a_defence(few):
             training.adversarial_fit(training.PGD(net, eps=0.1), x, y, validation=validation, epochs=6)
         else:
             training.fit(net, noise.uniform(x, 0.1), y, epochs=6, batch_size=100)
-        left[name] = training.Watch.on_epoch_end.__globals__["validate"](
-            training.PGD(net, eps=0.1), *validation
-        )
+        left[name] = validate(training.PGD(net, eps=0.1), *validation)
     assert left["pgd"]["pgd20"] > left["noisy"]["pgd20"] + 0.2
 
 

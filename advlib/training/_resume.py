@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from advlib._tensorflow import keras
 from advlib.diagnostics import Flag
 
 PLAIN = (type(None), bool, int, float, str)
+WIRING = ("keras_history", "input_layers", "output_layers")  # where a configuration names other layers
 
 
 class Resume(keras.callbacks.Callback):
@@ -21,7 +23,11 @@ class Resume(keras.callbacks.Callback):
 
     An epoch cut short is done again from its beginning: order and random numbers depend on the seed and the number of the
     update alone, so it comes out the same. Nothing is unpickled. Must stand last among the callbacks, as it gives the others
-    back what they forgot in their own on_train_begin."""
+    back what they forgot in their own on_train_begin.
+
+    The same run: the same defence, data, arguments and layers, as far as their configuration tells them apart. What cannot be
+    compared: the initial weights, which are gone after the first epoch (so one folder for each start from a checkpoint), and
+    the code of a Lambda or of a layer of one's own. A state that names no layers, as earlier versions wrote it, is refused."""
 
     def __init__(self, folder, trainer, watch, callbacks, arrays, settings):
         super().__init__()
@@ -38,7 +44,8 @@ class Resume(keras.callbacks.Callback):
         given = [name for name in inspect.signature(type(trainer)).parameters if name != "network"]
         self.run = {
             "defence": type(trainer).__name__, "network": [list(w.shape) for w in trainer.network.weights],
-            "data": digest.hexdigest(), "arguments": settings, **{name: getattr(trainer, name) for name in given},
+            "layers": layers(trainer.network), "data": digest.hexdigest(), "arguments": settings,
+            **{name: getattr(trainer, name) for name in given},
         }  # fmt: skip
 
     def variables(self):
@@ -57,6 +64,11 @@ class Resume(keras.callbacks.Callback):
         except DAMAGED as error:
             raise ValueError(f"{self.path} is no state of a training run ({error}); {again}") from error
         if run != json.loads(json.dumps(self.run)):
+            if "layers" not in run:
+                raise ValueError(
+                    f"{self.path} was written by an earlier version, without the layers of its network: one that names them was "
+                    f"expected, or another network could take its place unseen; {again}"
+                )
             other = [name for name in self.run if run.get(name) != json.loads(json.dumps(self.run[name]))]
             raise ValueError(
                 f"{self.path} belongs to another run, which differs in {', '.join(other)}: the same call was expected; {again}"
@@ -88,6 +100,45 @@ class Resume(keras.callbacks.Callback):
             file.flush()
             os.fsync(file.fileno())
         os.replace(half, self.path)  # a kill leaves the old state or the new one
+
+
+def layers(network):
+    """Type and configuration of every layer, the network itself first, as JSON."""
+    found = []
+    for layer in network._flatten_layers():
+        try:
+            config = layer.get_config()
+        except (NotImplementedError, TypeError, ValueError):  # one's own need not say how it was made
+            config = {}
+        found.append([type(layer).__name__, nameless(config)])
+    # without addresses, which are others in the next process
+    return json.dumps(found, default=lambda value: re.sub(r" at 0x[0-9a-fA-F]+", "", str(value)))
+
+
+def nameless(config, names=()):
+    """A configuration without names, which Keras counts up within a process: a layer that another refers to is its position."""
+    if isinstance(config, list | tuple):
+        return [nameless(part, names) for part in config]
+    if not isinstance(config, dict):
+        return config
+    kind = str(config.get("class_name"))
+    if kind == "__lambda__":  # its bytecode holds the file's path, another in every notebook kernel
+        return kind
+    if "DTypePolicy" in kind:  # whose name is all there is
+        return config
+    if isinstance(config.get("layers"), list):
+        names = [part.get("config", {}).get("name") for part in config["layers"] if isinstance(part, dict)]
+    return {
+        key: positions(part, names) if key in WIRING else nameless(part, names)
+        for key, part in config.items()
+        if key != "name"
+    }
+
+
+def positions(part, names):
+    if isinstance(part, list | tuple):
+        return [positions(one, names) for one in part]
+    return names.index(part) if part in names else part
 
 
 def plain(callback):

@@ -23,6 +23,8 @@ from advlib.losses import cross_entropy
 from advlib.models import check_keras
 from advlib.training.fit import _penalty
 
+PIXELS = "float32 pixels in [0, 1] were expected, for example x.astype('float32') / 255"
+
 
 class Trainer(keras.Model):
     """A network in training, as a keras.Model: compile it with an optimizer, then `fit` it. By itself: standard training.
@@ -109,13 +111,22 @@ class Trainer(keras.Model):
         return {"loss": self.mean_loss.result(), "accuracy": self.mean_accuracy.result()}
 
     def images(self, data):
-        """Images and labels (B,) of one batch, as `fit` hands it over."""
+        """Images and labels (B,) of one batch, as `fit` hands it over. TypeError for integers, tf.errors.InvalidArgumentError for
+        pixels outside [0, 1], which crafting would clip."""
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         if y is None or weights is not None:
             raise ValueError(
                 "fit was given no labels, or weights for the images: images and labels were expected, fit(x, y)"
             )
-        return tf.cast(x, tf.float32), tf.reshape(tf.cast(y, tf.int64), [-1])
+        x = tf.convert_to_tensor(x)
+        if not x.dtype.is_floating:
+            raise TypeError(f"fit was given {x.dtype.name} images: {PIXELS}")
+        x = tf.cast(x, tf.float32)
+        low, high = tf.reduce_min(x), tf.reduce_max(x)  # ±∞ where a replica has no image
+        tf.debugging.Assert(
+            (low >= 0) & (high <= 1), [f"fit was given other pixels: {PIXELS}; from and to:", low, high]
+        )
+        return x, tf.reshape(tf.cast(y, tf.int64), [-1])
 
     def share(self, x):
         """What an image counts in the mean over the whole batch, of all replicas: their gradients are added up."""
@@ -141,10 +152,12 @@ class Trainer(keras.Model):
         return self.train_eps * self.progress(0.0, self.ramp)
 
     def progress(self, start, end):
-        """0 until the share `start` of all updates, 1 from the share `end` on, linear between."""
-        if end * self.total <= start * self.total:
+        """0 until the share `start` of all updates, 1 from the share `end` on, linear between or a jump at `start`."""
+        if not self.total or start == end == 0:
             return tf.constant(1.0)
         done = tf.cast(self.optimizer.iterations, tf.float32) / self.total
+        if end <= start:
+            return tf.cast(done >= start, tf.float32)
         return tf.clip_by_value((done - start) / (end - start), 0.0, 1.0)
 
     def gradient(self, z, y, loss=cross_entropy):

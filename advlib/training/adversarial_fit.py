@@ -5,7 +5,7 @@ import time
 import numpy as np
 from tqdm.auto import tqdm
 
-from advlib._checks import check_images, check_labels, check_number
+from advlib._checks import check_images, check_labels, check_number, predicted_classes
 from advlib._tensorflow import keras, tf
 from advlib.attacks import fgsm, pgd
 from advlib.attacks._loop import quiet
@@ -14,6 +14,7 @@ from advlib.models import predict_logits
 from advlib.training._resume import Resume
 from advlib.training._trainer import Trainer
 from advlib.training.fit import History, check_training, order
+from advlib.training.free import Free
 
 # What the alarm takes for a collapse, in accuracy on validation images (ALARM_GAP: FGSM above PGD-20; ALARM_JUMP: its growth).
 ALARM_GAP, ALARM_JUMP = 0.15, 0.10
@@ -35,8 +36,9 @@ def adversarial_fit(
     whose plain attributes are restored as well; callback: called with (epoch, History) after each epoch.
 
     Returns a History. Raises TypeError or ValueError for bad input; raises a Flag, as a FlagWarning, when FGSM accuracy runs
-    ahead of PGD-20 accuracy, as it does when single-step training collapses (Wong, Rice & Kolter 2020, arXiv 2001.03994, §5.4).
-    Lesson 10.
+    ahead of PGD-20 accuracy, as it does when single-step training collapses (Wong, Rice & Kolter 2020, arXiv 2001.03994, §5.4),
+    and when the network or an attack on it returns NaN: such an image counts as wrong, such an epoch is never the best, and
+    weights that are NaN end the run, whatever `keep` is. Lesson 10.
 
         >>> adversarial_fit(PGD(net, eps=0.3), x_fit, y_fit, validation=(x_val, y_val), folder="runs/pgd")
     """
@@ -50,6 +52,13 @@ def adversarial_fit(
     check_number(learning_rate, "learning_rate", above=0, example=2e-3)
     if keep not in ("best", "last"):
         raise ValueError(f"keep={keep!r}: 'best' or 'last' was expected, for example keep='best'")
+
+    largest = min(batch_size, len(x))
+    if isinstance(trainer, Free) and trainer.warm and largest > trainer.batch_size:
+        raise ValueError(
+            f"batch_size={batch_size}, and Free keeps δ for {trainer.batch_size} images: at most as many were expected, "
+            f"for example training.Free(net, eps=0.3, batch_size={largest})"
+        )
 
     steps = -(-len(x) // batch_size)
     trainer.total = epochs * steps * trainer.updates_per_batch
@@ -130,21 +139,23 @@ class Watch(keras.callbacks.Callback):
         self.began = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        trainer, history = self.model, self.history
-        scores = validate(trainer, *self.validation)
+        trainer, history, lost = self.model, self.history, {}
+        scores = validate(trainer, *self.validation, lost)
         logs.update(scores)
         history.loss.append(float(logs["loss"]))
         history.accuracy.append(float(logs["accuracy"]))
         history.validation.append(scores)
         history.seconds += time.perf_counter() - self.began
         score = scores.get(trainer.chosen_by, scores["clean"])  # without ε there is no PGD-20
-        if self.keep == "best" and score >= self.top:
+        if self.keep == "best" and score >= self.top and not lost:
             self.top, self.best, history.best_epoch = (
                 score,
                 trainer.network.get_weights(),
                 epoch + 1,
             )
-        if trainer.eps and float(trainer.eps_now()) >= trainer.train_eps * (1 - 1e-6):
+        if lost:
+            self.no_answer(epoch, lost)
+        elif trainer.eps and float(trainer.eps_now()) >= trainer.train_eps * (1 - 1e-6):
             self.alarm(epoch, scores)
         if self.callback is not None:
             self.callback(epoch, history)
@@ -173,19 +184,50 @@ class Watch(keras.callbacks.Callback):
         if self.keep == "best":
             self.history.stopped_by, self.model.stop_training = "collapse", True
 
+    def no_answer(self, epoch, lost):
+        """Raise a Flag where validation images got NaN for an answer; no update mends weights that are NaN themselves."""
+        broken = any(np.isnan(w).any() for w in self.model.network.get_weights())
+        then = (
+            f"the weights of epoch {self.history.best_epoch} are kept"
+            if self.best
+            else "no earlier epoch is kept"
+        )
+        counts = ", ".join(f"{name} {n}" for name, n in lost.items())
+        flag = Flag(
+            "red", "NaN on validation images",
+            f"epoch {epoch + 1}: NaN from the network or the attack, of {len(self.validation[0])} images: {counts}"
+            + "; the weights hold NaN" * broken,
+            "such an image counts as wrong, which may be a fault of arithmetic; the epoch is never the best"
+            + f"; no update mends NaN, so training stops, and {then}" * broken,
+            "train at a lower learning rate; look for a division, square root, logarithm or overflow in the network",
+            "this course, lesson 05",
+        )  # fmt: skip
+        self.history.flags.append(flag)
+        raise_flag(flag)
+        if broken:
+            self.history.stopped_by, self.model.stop_training = "nan", True
 
-def validate(trainer, x, y):
-    """Clean accuracy, FGSM and PGD-20 at the full ε if the defence has one, and its own scores: name → share of images."""
+
+def validate(trainer, x, y, lost=None):
+    """Clean accuracy, FGSM and PGD-20 at the full ε if the defence has one, and its own scores: name → share of images.
+
+    An image for which the network or the attack returned NaN counts as wrong; `lost`, a dict, is told how many, by name."""
     network, ball = trainer.network, trainer.ball
+    lost = {} if lost is None else lost
 
-    def right(x):
-        return float((predict_logits(network, x).argmax(axis=1) == y).mean())
+    def right(name, points):
+        whole, found = ~np.isnan(points).any(axis=(1, 2, 3)), np.full(len(points), -1)
+        if whole.any():
+            found[whole] = predicted_classes(predict_logits(network, points[whole]))
+        if (found == -1).any():
+            lost[name] = int((found == -1).sum())
+        return float((found == y).mean())
 
-    scores = {"clean": right(x)}
+    scores = {"clean": right("clean", x)}
     if trainer.eps:
         eps = {"eps": trainer.eps, "norm": ball}
-        scores["fgsm"] = right(fgsm(network, x, y, **eps))
-        scores["pgd20"] = right(pgd(network, x, y, steps=20, seed=trainer.seed, **eps))
+        scores["fgsm"] = right("fgsm", fgsm(network, x, y, **eps))
+        scores["pgd20"] = right("pgd20", pgd(network, x, y, steps=20, seed=trainer.seed, **eps))
     return scores | trainer.scores(x, y)
 
 

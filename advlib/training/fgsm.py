@@ -20,13 +20,14 @@ class FGSM(Trainer):
 
     def craft(self, x, y):
         eps = self.eps_now()
-        return self.ascend(x, x, y, eps, eps)
+        return self.ascend(x, x, y, eps, self.ball.step(eps))
 
 
 class RSFGSM(Trainer):
     """z = Π( x_0 + α · sign ∇L(x_0) ), x_0 a random point of the ball: "fast adversarial training".
 
-    step: α as a multiple of ε. Source: Wong, Rice & Kolter 2020, arXiv 2001.03994, Algorithm 3 (α = 1.25 ε). Lesson 10.
+    step: α as a multiple of a step worth ε, which is ε itself but in L0 (see `norms`). Lesson 10.
+    Source: Wong, Rice & Kolter 2020, arXiv 2001.03994, Algorithm 3 (α = 1.25 ε).
     """
 
     def __init__(self, network, *, eps, norm="linf", step=1.25, ramp=0.0, seed=0):
@@ -35,7 +36,7 @@ class RSFGSM(Trainer):
 
     def craft(self, x, y):
         eps = self.eps_now()
-        return self.ascend(self.random_start(x, eps), x, y, eps, self.step * eps)
+        return self.ascend(self.random_start(x, eps), x, y, eps, self.step * self.ball.step(eps))
 
 
 class NFGSM(Trainer):

@@ -21,7 +21,7 @@ class History:
     loss: list = field(default_factory=list)
     accuracy: list = field(default_factory=list)
     validation: list = field(default_factory=list)  # {"clean": …, "fgsm": …, "pgd20": …}
-    stopped_by: str = "epochs"  # or "threshold", "collapse", "callback"
+    stopped_by: str = "epochs"  # or "threshold", "collapse", "nan", "callback"
     best_epoch: int | None = None  # counted from 1
     flags: list = field(default_factory=list)
     seconds: float = 0.0

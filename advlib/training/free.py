@@ -10,8 +10,8 @@ from advlib.training.fit import _penalty
 class Free(Trainer):
     """Each batch m times: θ ← θ − τ · ∇_θ L(x + δ), δ ← Π( δ + ε · sign ∇_x L(x + δ) ), both from one backward pass.
 
-    replays: m; train for 1/m of the epochs. batch_size: of the largest batch, as δ stays from batch to batch (`warm`; else it
-    begins at 0 in each). One replica only: δ is the state of one. Everything else as in `Trainer`.
+    replays: m; train for 1/m of the epochs. batch_size: of the largest batch, as δ stays from batch to batch: a larger one is
+    refused (`warm`; else δ begins at 0 in each). One replica only: δ is the state of one. Everything else as in `Trainer`.
     Source: Shafahi et al. 2019, arXiv 1904.12843, Algorithm 1. Lesson 10.
 
         >>> adversarial_fit(Free(net, eps=0.3, replays=8), x, y, validation=(x_val, y_val), epochs=2)
@@ -34,6 +34,12 @@ class Free(Trainer):
     def train_step(self, data):
         x, y = self.images(data)
         n = tf.shape(x)[0]
+        if self.warm:
+            tf.debugging.assert_less_equal(
+                x.shape[0] or n,  # the number where it is known, so that no shape fails first
+                self.batch_size,
+                f"a batch larger than Free's own: at most batch_size={self.batch_size} images were expected",
+            )
         delta = tf.convert_to_tensor(self.delta)[:n] if self.warm else tf.zeros_like(x)
         for _ in range(self.updates_per_batch):
             eps = self.eps_now()
@@ -46,5 +52,6 @@ class Free(Trainer):
             step = self.ball.steepest(tape.gradient(summed, z), z)
             logs = self.learn(tape, total, loss, logits, y)
             delta = self.ball.project(z + self.ball.step(eps) * step, x, eps) - x
-        self.delta.assign(tf.concat([delta, tf.convert_to_tensor(self.delta)[n:]], axis=0))
+        kept = tf.concat([delta, tf.convert_to_tensor(self.delta)[n:]], axis=0)
+        self.delta.assign(kept[: self.batch_size])  # which a batch may exceed that begins at 0
         return logs

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from advlib._checks import check_number
+from advlib._checks import check_number, predicted_classes
 from advlib.training._trainer import Trainer
 
 
@@ -26,7 +26,7 @@ class Gaussian(Trainer):
 
     def scores(self, x, y):
         noisy = x + self.sigma * np.random.default_rng(self.seed).standard_normal(x.shape, np.float32)
-        right = np.concatenate(
+        logits = np.concatenate(
             [self.network.predict_on_batch(noisy[i : i + 500]) for i in range(0, len(x), 500)]
         )
-        return {"noisy": float((right.argmax(axis=1) == y).mean())}
+        return {"noisy": float((predicted_classes(logits) == y).mean())}

@@ -10,8 +10,8 @@ from advlib.training._trainer import Trainer
 class TRADES(Trainer):
     """min_θ mean_x L(f(x), y) + β · max_{‖δ‖ ≤ ε} KL(p(x) ‖ p(x + δ)), p = softmax f; the inner maximum needs no label.
 
-    beta: β; 0 is standard training. steps: of the inner attack, α = max(2.5·ε_now/steps, ε/30), which begins at x plus
-    noise of standard deviation 0.001, since at x itself the KL term has no gradient. Everything else as in `Trainer`.
+    beta: β; 0 is standard training. steps: of the inner attack, with the α of `PGD`, which begins at x plus noise of
+    standard deviation 0.001, since at x itself the KL term has no gradient. Everything else as in `Trainer`.
     Source: Zhang et al. 2019, arXiv 1901.08573, eq. 5. Lesson 10.
 
         >>> adversarial_fit(TRADES(net, eps=0.3, beta=1.0), x, y, validation=(x_val, y_val))
@@ -24,7 +24,8 @@ class TRADES(Trainer):
 
     def craft(self, x, y):
         eps = self.eps_now()
-        alpha = tf.maximum(2.5 * eps / self.steps, self.eps / 30)
+        # the floor is a budget as well, and in L0 a step has another unit
+        alpha = self.ball.step(tf.maximum(2.5 * eps / self.steps, self.eps / 30))
         clean = self.network(x, training=False)
         noise = self.draw(lambda rng, shape: 0.001 * rng.standard_normal(shape), x, x.shape[1:])
         z = self.ball.project(x + noise, x, eps)
