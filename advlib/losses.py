@@ -8,12 +8,14 @@ compares the others.
     <tf.Tensor: shape=(1,), dtype=float32, numpy=array([3.], dtype=float32)>
 """
 
+import numpy as np
+
 from advlib._tensorflow import tf
 
 
 def cross_entropy(z, y):
     """−z_y + log Σ_j exp z_j; unbounded above, its gradient in z is softmax(z) − e_y. (N,)"""
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(y, z)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(_labels(y), z)
 
 
 def margin(z, y):
@@ -74,12 +76,21 @@ ATTACK_LOSSES = {
 }
 
 
+def _labels(y):
+    if len(np.shape(y)) != 1:
+        raise ValueError(
+            f"labels of shape {tuple(np.shape(y))}: one label an image, shape (N,), was expected, for example y.ravel(), "
+            "or y.argmax(axis=1) if they are one-hot"
+        )
+    return y
+
+
 def _at(z, y):
-    return tf.gather(z, y, axis=1, batch_dims=1)
+    return tf.gather(z, _labels(y), axis=1, batch_dims=1)
 
 
 def _largest_other(z, y):
-    is_y = tf.one_hot(y, tf.shape(z)[1], on_value=True, off_value=False)
+    is_y = tf.one_hot(_labels(y), tf.shape(z)[1], on_value=True, off_value=False)
     return tf.reduce_max(tf.where(is_y, tf.cast(-float("inf"), z.dtype), z), axis=1)
 
 

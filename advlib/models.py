@@ -111,7 +111,8 @@ def as_logits(model):
     """A Keras model that ends in probabilities, turned into one that returns logits; the model given is not changed.
 
     Handles a softmax or sigmoid as the last layer's activation or as a layer of its own; a single sigmoid output p
-    becomes the two logits (0, log p/(1 − p)), so that class 1 is what the sigmoid meant. A model that ends in no
+    becomes the two logits (0, log p/(1 − p)), so that class 1 is what the sigmoid meant; of several the largest names the class,
+    before and after. A model that ends in no
     activation is returned as it is. The new model shares the layers, but for the last one, which it copies. Raises
     ValueError for one that ends in another activation or whose end cannot be seen (a subclassed model), and TypeError for
     what is no Keras model, all with what to do instead. Lesson 09 shows why probabilities hide gradients.
@@ -123,7 +124,7 @@ def as_logits(model):
             f"as_logits was given a {type(model).__name__}: a Keras model was expected; for another callable, return the "
             "logits from it yourself, for example lambda x: features(x) @ w + b"
         )
-    check_keras(model)
+    _check_precision(model)
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs:
         raise ValueError(
@@ -159,12 +160,7 @@ def as_logits(model):
     else:
         ends = "softmax" if activation in SOFTMAX else "sigmoid"
         logits = source if isinstance(last, keras.layers.Activation) else _without_activation(last, source)
-    if ends == "sigmoid":
-        if logits.shape[-1] != 1:
-            raise ValueError(
-                f"{model.name} ends in {logits.shape[-1]} sigmoids: one sigmoid, or a softmax, was expected; with several "
-                "labels an image, give advlib a function that returns the logits of the classes that exclude each other"
-            )
+    if ends == "sigmoid" and logits.shape[-1] == 1:
         logits = keras.layers.Concatenate()([keras.layers.Rescaling(0.0)(logits), logits])
     return keras.Model(inputs[0] if len(inputs) == 1 else inputs, logits, name=f"{model.name}_logits")
 
@@ -180,7 +176,29 @@ def _without_activation(layer, source):
 
 
 def check_keras(model):
-    """ValueError for a Keras model of reduced precision, whose gradients underflow to zero."""
+    """ValueError for a Keras model of reduced precision, whose gradients underflow to zero, and for one that ends in a sigmoid
+    for each class, where they do so on images that it is sure of."""
+    _check_precision(model)
+    last = _last(model)
+    if last is not None and _is_sigmoid(last) and (n := model.outputs[0].shape[-1]) > 1:
+        raise ProbabilitiesNotLogitsError(
+            f"{model.name} ends in {n} sigmoids: logits were expected, because the gradient of a saturated sigmoid is zero; "
+            "for example advlib.models.as_logits(model)"
+        )
+
+
+def _last(model):
+    """The operation that a Keras model ends in, also where it is that of a model inside; None if it cannot be seen."""
+    outputs = getattr(model, "outputs", None) or ()
+    last = outputs[0]._keras_history.operation if len(outputs) == 1 else None
+    return _last(last) if isinstance(last, keras.Model) else last
+
+
+def _is_sigmoid(operation):
+    return type(operation).__name__ == "Sigmoid" or getattr(operation, "activation", None) in SIGMOID
+
+
+def _check_precision(model):
     for layer in model._flatten_layers() if isinstance(model, keras.Model) else ():
         if layer.compute_dtype in ("float16", "bfloat16"):
             raise ValueError(

@@ -29,6 +29,7 @@ from advlib.attacks import (
     spsa,
     square,
 )
+from advlib.exhibits import noisy
 from advlib.noise import best_of
 from advlib.robustness import tolerance
 from advlib.testing import check_attack, toy
@@ -690,7 +691,7 @@ def test_one_tensor_of_logits_is_asked_for(images, returned):
 
 
 def test_fgsm_takes_its_step_on_a_random_model_too(images):
-    """Whether one draw happens to be wrong or not."""
+    """Whether one draw happens to be wrong or not: an image that is right now and then is attacked."""
     x, y = images
     net = affine(np.random.default_rng(3).normal(size=(x[0].size, 10)), np.zeros(10), x.shape[1:])
     y = models.predict_logits(net, x).argmax(axis=1)
@@ -698,7 +699,7 @@ def test_fgsm_takes_its_step_on_a_random_model_too(images):
     tf.random.set_seed(0)
     moved = (fgsm(noisy, x, y, eps=0.1) != x).any(axis=(1, 2, 3))
     drawn = models.predict_logits(noisy, x).argmax(axis=1) == y
-    assert 0.1 < drawn.mean() < 0.9 and abs(moved.mean() - drawn.mean()) < 0.25
+    assert 0.1 < drawn.mean() < 0.9 and moved.mean() > 0.9
 
 
 def test_numpy_numbers_are_numbers(small_net, images):
@@ -890,3 +891,77 @@ def test_public_names():
     names = advlib.attacks.__all__
     assert names == sorted(names) and advlib.pgd is pgd
     assert all(getattr(advlib, name) is getattr(advlib.attacks, name) for name in names if name.islower())
+
+
+# ---- models and losses that change from call to call
+
+
+def test_a_loss_of_ones_own_is_read_anew(small_net, images):
+    """A learner's loss that reads a global: the second call must not attack with what the first one saw."""
+    x, y = images
+    sign = {"is": -1.0}
+
+    def loss(logits, y):
+        return sign["is"] * losses.cross_entropy(logits, y)
+
+    away = pgd(small_net, x, y, eps=0.1, steps=5, loss=loss)
+    sign["is"] = 1.0
+    assert (pgd(small_net, x, y, eps=0.1, steps=5, loss=loss) == pgd(small_net, x, y, eps=0.1, steps=5)).all()
+    assert right(small_net, away, y).sum() > 0.9 * right(small_net, x, y).sum()
+
+
+@pytest.fixture(scope="module")
+def by_lot(mnist_test):
+    """A network behind noise so strong that it misreads many images in one call and not in the next."""
+    net, (x, y) = models.load("mnist-mlp"), (part[:60] for part in mnist_test)
+    ok = right(net, x, y)
+    return net, x[ok], y[ok]
+
+
+@pytest.mark.parametrize(
+    "call", [partial(bim, steps=3), partial(mi_fgsm, steps=3), partial(pgd, steps=3, random_start=False)]
+)
+def test_one_unlucky_draw_leaves_no_image_unattacked(call, by_lot):
+    """It would come back as it is, and be counted as robust in the next draw."""
+    net, x, y = by_lot
+    assert (call(noisy(net, 0.6, seed=1), x, y, eps=0.3) != x).any(axis=(1, 2, 3)).all()
+
+
+@pytest.mark.parametrize("call", [partial(ddn, steps=30), partial(fmn, steps=30)])
+def test_points_that_were_adversarial_are_not_given_up(call, by_lot):
+    """The smallest was lucky, and its next draw is not; one a little farther out holds."""
+    net, x, y = by_lot
+    times = np.zeros(len(x), int)
+
+    def count(trace):
+        times[trace.index] += trace.broken
+
+    x_adv = call(noisy(net, 0.3, seed=3), x, y, callback=count)
+    assert (times >= 5).mean() > 0.9
+    assert (x_adv != x).any(axis=(1, 2, 3))[times >= 5].mean() > 0.95
+
+
+@pytest.mark.parametrize("a", [pytest.param(a, id=a.name) for a in ATTACKS if a.gradient])
+def test_an_infinite_slope_is_no_defence(a, small_net, images):
+    """√x has one at black pixels; the same model with the root cut off a little above 0 falls to every attack."""
+    x, y = images
+    root, safe = (
+        tf.function(lambda v, low=low: small_net(tf.sqrt(tf.maximum(v, low)))) for low in (0.0, 1e-6)
+    )
+    y = models.predict_logits(safe, x).argmax(axis=1)
+    kept = []
+    for model in (root, safe):
+        x_adv = attack(a, model, x, y, "l2" if "l2" in a.norms else None)  # in L∞ a sign hides it
+        assert np.isfinite(x_adv).all() and x_adv.min() >= 0 and x_adv.max() <= 1
+        kept.append(right(model, x_adv, y).mean())
+    assert kept[0] <= kept[1] + 0.1
+
+
+def test_a_restart_mends_a_start_without_an_answer(small_net, images):
+    """NaN in one corner of the ball: the point that is kept is one with an answer."""
+    x, y = images
+    x = np.clip(x, 0.1, 0.9)
+    y = models.predict_logits(small_net, x).argmax(axis=1)
+    holes = tf.function(lambda v: tf.where((v[:, 0, 0, 0] > 0.11)[:, None], np.float32(np.nan), small_net(v)))
+    x_adv = pgd(holes, x, y, eps=0.02, steps=3, restarts=8)
+    assert np.isfinite(models.predict_logits(holes, x_adv)).all()

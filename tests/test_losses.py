@@ -147,3 +147,15 @@ def test_the_clean_side_of_kl_is_a_constant_unless_a_defence_asks(options, diffe
         tape.watch(z_clean)
         value = losses.kl(tf.constant(Z[:10]), z_clean, **options)
     assert (tape.gradient(value, z_clean) is not None) == differentiated
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin", "dlr"])
+@pytest.mark.parametrize("n", [4, 7])
+def test_labels_are_one_an_image(loss, n):
+    """A column of labels, as Keras's CIFAR-10 has, would broadcast to (N, K) without a word; N = K hides the most."""
+    z, y = np.random.default_rng(0).normal(size=(n, 4)).astype("float32"), np.arange(n) % 4
+    for wrong in (y[:, None], np.eye(4, dtype=int)[y]):
+        with pytest.raises(
+            ValueError, match=r"labels of shape .*one label an image.*for example y.ravel\(\)"
+        ):
+            getattr(losses, loss)(z, wrong)

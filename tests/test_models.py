@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -135,11 +136,6 @@ class Subclassed(keras.Model):
             lambda: keras.Sequential([*body(), keras.layers.Dense(10, activation="tanh")]),
             ValueError,
             "'tanh'.*softmax, sigmoid or",
-        ),
-        (
-            lambda: keras.Sequential([*body(), keras.layers.Dense(5, activation="sigmoid")]),
-            ValueError,
-            "5 sigmoids",
         ),
         (
             lambda: functional(keras.Sequential([keras.layers.Softmax()], name="inner")),
@@ -284,3 +280,54 @@ def test_damaged_cards_are_never_believed(tmp_path, monkeypatch, change):
         ValueError, match=r"the card mnist-mlp\.json is damaged.*restore it with: git checkout"
     ):
         models.card("mnist-mlp")
+
+
+@pytest.mark.parametrize(
+    "end", [keras.layers.Activation("sigmoid"), keras.layers.Dense(5, activation="sigmoid")]
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_sigmoid_for_each_class_is_no_logit(end, nested):
+    """Their values do not sum to 1, so that only the model's end tells; the largest names the class before and after."""
+    model = keras.Sequential([*body(), keras.layers.Dense(5), type(end).from_config(end.get_config())])
+    outer = keras.Sequential([keras.Input((28, 28, 1)), model]) if nested else model
+    x = np.random.default_rng(0).random((20, 28, 28, 1), np.float32)
+    with pytest.raises(
+        models.ProbabilitiesNotLogitsError, match=r"ends in 5 sigmoids: logits were expected.*as_logits"
+    ):
+        models.predict_logits(outer, x)
+    p = model(x).numpy()
+    z = models.predict_logits(models.as_logits(model), x)
+    assert 1 / (1 + np.exp(-z)) == pytest.approx(p, abs=1e-6) and (z.argmax(axis=1) == p.argmax(axis=1)).all()
+
+
+def test_a_normalisation_adapted_or_loaded_later_is_seen(tmp_path):
+    """Keras keeps mean and variance as plain tensors, which a compiled function takes for constants."""
+
+    def build():
+        normal = keras.layers.Normalization(axis=None)
+        return normal, keras.Sequential(
+            [keras.Input((8, 8, 1)), normal, keras.layers.Flatten(), keras.layers.Dense(3)]
+        )
+
+    x = np.random.default_rng(0).random((20, 8, 8, 1), np.float32)
+    normal, model = build()
+    models.predict_logits(model, x)
+    normal.adapt(x[:5])
+    assert models.predict_logits(model, x) == pytest.approx(model(x).numpy(), abs=1e-5)
+    model.save_weights(tmp_path / "a.weights.h5")
+    _, other = build()
+    models.predict_logits(other, x)
+    other.load_weights(tmp_path / "a.weights.h5")
+    assert models.predict_logits(other, x) == pytest.approx(model(x).numpy(), abs=1e-5)
+
+
+def test_a_partial_keeps_the_mode_it_has_chosen():
+    dropout = keras.layers.Dropout(0.5)
+
+    def model(x, training=False):
+        return tf.reshape(dropout(x, training=training), (len(x), -1)) * 4.0 - 1.0
+
+    x = np.full((5, 2, 2, 1), 0.5, np.float32)
+    always, never = partial(model, training=True), partial(model, training=False)
+    assert (models.predict_logits(always, x) != models.predict_logits(always, x)).any()
+    assert (models.predict_logits(never, x) == models.predict_logits(model, x)).all()

@@ -8,9 +8,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from advlib import norms
-from advlib._checks import check_choice, check_images, check_labels, check_logits, predicted_classes
+from advlib._checks import check_choice, check_images, check_labels, check_logits
 from advlib._tensorflow import tf
-from advlib.attacks._loop import Oracle, quiet, run
+from advlib.attacks._loop import Oracle, ever_right, quiet, run
 from advlib.attacks.apgd import apgd, start
 from advlib.diagnostics import Flag, raise_flag
 from advlib.robustness import interval, tolerance
@@ -61,7 +61,7 @@ def autoattack(
     oracle = Oracle(model, batch_size)
     z = check_logits(oracle.logits(x), len(x))
     y = check_labels(y, len(x), z.shape[1])
-    standing = np.flatnonzero(predicted_classes(z) == y) if eps else np.arange(0)
+    standing = np.flatnonzero(ever_right(oracle, x, y, z)) if eps else np.arange(0)
     common = {"eps": eps, "norm": ball.name, "seed": seed, "batch_size": batch_size}
     for flag in _flags(model, oracle, x[standing], y[standing], z.shape[1], version, common):
         raise_flag(flag)

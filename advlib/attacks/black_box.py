@@ -18,7 +18,8 @@ class BlackBox:
     model: callable, images → logits. labels: answer with the predicted class alone (as logits: 2 for it, 0 for the others),
     as the decision-based attacks expect; otherwise with the logits. It is a model itself, which every attack and `evaluate`
     take; an attack that asks for a gradient raises NoGradientError. `queries` counts the images it was asked about, by
-    attacks and by everyone else; set it to 0 to start again.
+    attacks and by everyone else; set it to 0 to start again. (Inside a function of yours, as `lambda x: box(x)`, it is asked
+    in batches of one size and counts the repeats that fill them up.)
 
     Source: the threat models of Carlini et al. 2019, arXiv 1902.06705, §2.2.3. Lesson 07.
 
