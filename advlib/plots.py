@@ -24,6 +24,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import PercentFormatter
 
 from advlib._checks import check_labels, describe
@@ -38,6 +39,8 @@ LOOKS = (
     (PURPLE, (0, (6, 2, 1, 2, 1, 2)), "v", "\\\\\\"),
     (ORANGE, (0, (8, 3)), "P", "++"), (SKY, (0, (1, 1)), "X", "oo"),
 )  # fmt: skip
+# blue lowers, red raises; the red end is lighter than the blue one, so that a map of signs is readable in grey
+CHANGE = LinearSegmentedColormap.from_list("change", ["#053061", "#4393C3", "#F7F7F7", "#F4A582", "#D6604D"])
 _STYLE = {
     "font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10, "xtick.labelsize": 9, "ytick.labelsize": 9,
     "legend.fontsize": 9, "legend.frameon": False, "axes.spines.top": False,
@@ -80,7 +83,7 @@ def images(x, *, titles=None, y=None, logits=None, columns=None, classes=None):
     """A grid of images with what the model says of each: predicted label and confidence.
 
     x: (N, H, W, C) in [0, 1], C 1 or 3. titles: text above each. logits: (N, K), of these images; the caption
-    is the predicted class and its softmax probability. y: true labels; a wrong prediction gets a red frame
+    is the predicted class and its softmax probability. y: true labels; a wrong prediction gets an orange frame
     and the word "not". columns: images in a row, by default all up to 6. classes: names of the classes, by
     default their numbers. Grey values are fixed to 0 = black … 1 = white. Raises TypeError or ValueError for
     other shapes. Lessons 00 to 04.
@@ -130,7 +133,7 @@ def perturbations(delta, *, titles=None, columns=None, limit=None, label="pixel 
     """Signed maps on one scale: blue lowers a pixel, red raises it, white leaves it. For perturbations,
     gradients, weights.
 
-    delta: (N, H, W) or (N, H, W, C); channels are averaged. limit: the value of the darkest red, by default
+    delta: (N, H, W) or (N, H, W, C); channels are averaged. limit: the value of the fullest red, by default
     the largest |delta|. label: of the colour bar. titles, columns: as in `images`. Lessons 03 and 04.
 
         >>> plots.perturbations(x_adv - x, titles=["FGSM", "PGD-40"])
@@ -154,7 +157,7 @@ def perturbations(delta, *, titles=None, columns=None, limit=None, label="pixel 
         if i >= len(delta):
             ax.axis("off")
             continue
-        shown = ax.imshow(delta[i], cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+        shown = ax.imshow(delta[i], cmap=CHANGE, vmin=-limit, vmax=limit, interpolation="nearest")
         ax.set(xticks=[], yticks=[])
         for side in ax.spines.values():
             side.set(visible=True, color="#999999", linewidth=0.8)
@@ -179,17 +182,24 @@ def _grid(n, columns, ratio, *, below, above, right=0.0):
 
 
 @_figure
-def curves(tables, *, styles=None, norm="linf", title=None, xlabel=None):
+def curves(tables, *, styles=None, norm=None, title=None, xlabel=None, ylabel="still classified correctly"):
     """Accuracy over the budget, one line for each table of `robustness.curve`, with its 95 % interval as a
     band.
 
     tables: name → DataFrame with columns eps, accuracy, low, high. styles: name → line style ("dashed", …),
-    for the lines that are to stand apart. norm: for the label of the axis, unless xlabel is given. Lessons 02
-    and 05.
+    for the lines that are to stand apart. norm: for the label of the axis, unless xlabel is given; by default
+    the one that `robustness.curve` measured in, ValueError where the tables differ. ylabel: what the shares
+    are of. Lessons 02 and 05.
 
         >>> plots.curves({"uniform noise": noise, "FGSM": fgsm}, styles={"FGSM": "dashed"})
     """
     _check_named(tables, "tables", "DataFrames", "{'PGD-40': robustness.curve(...)}")
+    measured = {table.attrs.get("norm") for table in tables.values()} - {None}
+    if len(measured) > 1 and norm is None and xlabel is None:
+        raise ValueError(
+            f"the tables were measured in {' and '.join(sorted(measured))}: one norm, or an xlabel, was expected, "
+            "for example plots.curves(tables, xlabel='ε')"
+        )
     _, ax = plt.subplots(figsize=(7.0, 4.2))
     for (name, table), (colour, line, marker, _) in zip(tables.items(), _looks(len(tables)), strict=True):
         if missing := [c for c in ("eps", "accuracy", "low", "high") if c not in table]:
@@ -209,7 +219,7 @@ def curves(tables, *, styles=None, norm="linf", title=None, xlabel=None):
             clip_on=False,
             zorder=3,
         )
-    ax.set(ylim=(0, 1), ylabel="still classified correctly", xlabel=xlabel or _budget(norm))
+    ax.set(ylim=(0, 1), ylabel=ylabel, xlabel=xlabel or _budget(norm or next(iter(measured), None)))
     ends = min(t["eps"].min() for t in tables.values()), max(t["eps"].max() for t in tables.values())
     if ends[0] < ends[1]:
         ax.set_xlim(*ends)
@@ -331,7 +341,8 @@ def certified(ceilings, floors, n, *, title=None):
             low, high = interval(k, n)
             colour = BLACK if at == len(counts) else BLUE
             ends = _ends(value, low, high)
-            ax.errorbar(at + 0.5, value, yerr=ends, fmt="o", color=colour, ecolor=BLACK, capsize=3)
+            look = {"fmt": "o", "color": colour, "ecolor": BLACK, "capsize": 3, "clip_on": False, "zorder": 4}
+            ax.errorbar(at + 0.5, value, yerr=ends, **look)
             paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}
             ax.text(at + 0.5, high + 0.025, _percent(value), ha="center", fontsize=9, bbox=paper)
         ax.set_xticks(np.arange(len(rows)) + 0.5, rows, rotation=35, ha="right", rotation_mode="anchor")
@@ -531,6 +542,8 @@ def traces(runs, *, xlabel="step", title=None):
                         marker=marker,
                         markevery=every,
                         label=name,
+                        clip_on=quantity != "accuracy",  # what lies at 0 % is not cut in half
+                        zorder=3,
                     )
             if quantity == "accuracy":
                 ax.set_ylim(0, 1.02)
@@ -608,7 +621,8 @@ def _label(ax, text, at, colour, boxes):
             line = []
             if distance > 10:  # small boxes along the line, beyond the marker
                 edge = np.clip(point, box[:2], box[2:])
-                path = point + np.linspace(0.3, 1, 12)[:, None] * (edge - point)
+                start = min(8 / np.linalg.norm(edge - point), 1)  # 8 pixels: a marker
+                path = point + np.linspace(start, 1, 40)[:, None] * (edge - point)
                 line = list(np.hstack([path - 1, path + 1]))
             hit = sum(_overlap(a, b) for a in (box, *line) for b in boxes) + 1e6 * outside
             if least is None or hit < least[0]:
@@ -617,6 +631,7 @@ def _label(ax, text, at, colour, boxes):
             break
     _, middle, (box, *line) = least
     label.set_position((middle - point) / unit)
+    label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # no grid line through the text
     if line:
         ends = ax.transData.inverted().transform([point, np.clip(point, box[:2], box[2:])])
         ax.plot(*ends.T, color=colour, linewidth=0.8, zorder=1.5)
@@ -738,10 +753,11 @@ def _budget(norm):
         "l2": "L2, pixel range 0–1",
         "l1": "L1, sum over pixels",
         "l0": "L0, number of pixels",
+        None: "pixel range 0–1",  # a table made by hand
     }
     if norm not in unit:
         raise ValueError(
-            f"norm={norm!r}: one of {', '.join(map(repr, unit))} was expected, for example norm='linf'"
+            f"norm={norm!r}: one of {', '.join(map(repr, filter(None, unit)))} was expected, for example norm='linf'"
         )
     return f"ε ({unit[norm]})"
 

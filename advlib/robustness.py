@@ -37,7 +37,7 @@ from advlib._checks import (
 from advlib.diagnostics import COLOURS, Flag, collect_flags, raise_flag
 
 CLEAN, WORST = "clean", "worst case"  # rows of a Report that no attack may be called
-FORMAT, VERSION = "advlib report", 1
+FORMAT, VERSION = "advlib report", 2
 CHUNK = 1024  # images measured at a time, so that memory stays flat
 _FEASIBLE = "Carlini et al. 2019, arXiv 1902.06705, §2.2.2; run_attack.py of Madry et al.'s mnist_challenge"
 _COURSE = "this course, lesson 05"
@@ -346,10 +346,8 @@ class Report:
         The file appears whole or not at all. Raises OSError where it cannot be written.
         """
         arrays = self._arrays()
-        head = self._head() | {
-            "seconds": [o.seconds for o in self.outcomes.values()],
-            "sha256": _digest(arrays),
-        }
+        head = self._head() | {"seconds": [o.seconds for o in self.outcomes.values()]}
+        head["sha256"] = _digest(arrays, head)
         path = Path(path)
         part = path.with_name(f"{path.name}.part")
         try:
@@ -382,8 +380,8 @@ class Report:
     def _from(cls, head, arrays):
         if (head["format"], head["version"]) != (FORMAT, VERSION):
             raise ValueError(f"format {head['format']!r}, version {head['version']!r}")
-        if _digest(arrays) != head["sha256"]:
-            raise ValueError("the arrays are not those that were saved")
+        if _digest(arrays, head) != head["sha256"]:
+            raise ValueError("its contents are not those that were saved")
         report = cls(
             head["norm"], head["eps"], arrays.pop("y"), arrays.pop("prediction"), head["classes"],
             head["fingerprint"], flags=[Flag.from_dict(flag) for flag in head["flags"]],
@@ -396,8 +394,10 @@ class Report:
         return report
 
 
-def _digest(arrays):
-    digest = hashlib.sha256()
+def _digest(arrays, head=None):
+    """Of arrays, and a file's header: it finds damage, and a change by hand, but not who computes it anew."""
+    head = {key: value for key, value in (head or {}).items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode() if head else b"")
     for key in sorted(arrays):
         digest.update(f"{key} {arrays[key].dtype.str} {arrays[key].shape};".encode())
         digest.update(np.ascontiguousarray(arrays[key]))
@@ -474,7 +474,7 @@ def attach(report, error, name):
         error.report = report
 
 
-def curve(model, x, y, attack, *, norm, eps_values, cumulative=True):
+def curve(model, x, y, attack, *, norm, eps_values, cumulative=None):
     """Accuracy over the budget: a pandas DataFrame with one row for each ε.
 
     attack: a callable (model, x, y, eps=…) → x_adv, such as `functools.partial(pgd, steps=40)`, called once
@@ -482,7 +482,8 @@ def curve(model, x, y, attack, *, norm, eps_values, cumulative=True):
     the attack is not called: the row is the clean accuracy. norm: "linf", "l2", "l1", "l0", or None where the
     values are no budget but a strength, as the σ of Gaussian noise: then only the pixel range is checked.
     cumulative: an image broken at a smaller ε counts as broken at all larger ones, whose balls contain that
-    point, and only the others are attacked again. False measures each ε afresh, as for noise.
+    point, and only the others are attacked again; the default for budgets. False measures each ε afresh; the
+    default where `norm` is None, as a stronger shift or turn need not contain a weaker one.
 
     Columns: eps, correct, n, accuracy, low, high (fractions; Wilson, 95 %), infeasible: how many returned
     points left ball or box or were NaN. Those are failures of the attack; a RuntimeWarning says so. Correct
@@ -497,6 +498,7 @@ def curve(model, x, y, attack, *, norm, eps_values, cumulative=True):
 
     x = check_images(x)
     norm = None if norm is None else norms.get(norm).name
+    cumulative = norm is not None if cumulative is None else cumulative
     if not callable(attack):
         raise TypeError(
             f"attack is {describe(attack)}: a callable (model, x, y, eps=…) was expected, "
@@ -527,6 +529,7 @@ def curve(model, x, y, attack, *, norm, eps_values, cumulative=True):
         low, high = interval(int(right.sum()), len(x))
         rows.append([eps, int(right.sum()), len(x), float(right.mean()), low, high, infeasible])
     table = pd.DataFrame(rows, columns=["eps", "correct", "n", "accuracy", "low", "high", "infeasible"])
+    table.attrs["norm"] = norm  # for the axis of plots.curves
     if table["infeasible"].any():
         at = table.loc[table["infeasible"] > 0, ["eps", "infeasible"]].to_numpy()
         where = ", ".join(f"{int(k)} at ε = {e:g}" for e, k in at)

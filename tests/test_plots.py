@@ -37,9 +37,11 @@ def made(accuracies, n=200, norm="linf", eps=0.1):
     return report
 
 
-def table(*correct, n=200):
+def table(*correct, n=200, norm="linf"):
     rows = [[0.1 * i, k, n, k / n, *interval(k, n), 0] for i, k in enumerate(correct)]
-    return pd.DataFrame(rows, columns=["eps", "correct", "n", "accuracy", "low", "high", "infeasible"])
+    made = pd.DataFrame(rows, columns=["eps", "correct", "n", "accuracy", "low", "high", "infeasible"])
+    made.attrs["norm"] = norm
+    return made
 
 
 RNG = np.random.default_rng(0)
@@ -215,6 +217,18 @@ def test_curves_show_the_table():
         tables["PGD-40"]["low"].min() == band[:, 1].min()
         and tables["PGD-40"]["high"].max() == band[:, 1].max()
     )
+
+
+def test_curves_name_the_norm_that_was_measured():
+    plots.curves({"PGD": table(198, 40, norm="l2"), "noise": table(198, 190, norm=None)})
+    assert plt.gca().get_xlabel() == "ε (L2, pixel range 0–1)"
+    plots.curves({"by hand": table(198, 40, norm=None)}, ylabel="right and certified")
+    assert plt.gca().get_xlabel() == "ε (pixel range 0–1)" and plt.gca().get_ylabel() == "right and certified"
+    both = {"PGD": table(198, 40, norm="l2"), "other": table(198, 40)}
+    with pytest.raises(ValueError, match=r"measured in l2 and linf: one norm, or an xlabel, was expected"):
+        plots.curves(both)
+    plots.curves(both, xlabel="budget")
+    assert plt.gca().get_xlabel() == "budget"
 
 
 def test_lines_differ_in_more_than_colour():
@@ -525,6 +539,13 @@ def test_labels_of_tradeoff_cover_nothing(names):
             assert not box.contains(*ax.transData.transform((k / n, l / m))), (name, other)
         for end in ends:
             assert not box.contains(*ax.transData.transform(end)), name
+    for line in (line for line in ax.lines if line.get_linewidth() == 0.8 and len(line.get_xdata()) == 2):
+        (a, b), own = ax.transData.transform(line.get_xydata()), 0
+        path = a + np.linspace(0, 1, 200)[:, None] * (b - a)
+        for box in boxes.values():  # it ends at its own label's edge
+            inside = ((path > [box.x0 + 1, box.y0 + 1]) & (path < [box.x1 - 1, box.y1 - 1])).all(axis=1)
+            own += inside.any()
+        assert not own, line
 
 
 @pytest.mark.parametrize("points", [{}, [("a", 1)], {"a": (988, 1000)}, {"a": (0.988, 0.885)}])

@@ -511,6 +511,24 @@ def test_a_cumulative_curve_attacks_only_what_stands():
     assert afresh["correct"].tolist() == [5, 3, 5, 5] and seen == [6, 6, 6]
 
 
+def test_a_strength_that_is_no_budget_is_measured_afresh():
+    """A shift by the whole width is the identity: no ball of a weaker shift lies in it."""
+
+    def shift(model, x, y, *, eps):
+        return np.roll(x, round(eps), axis=2)
+
+    def left_is_bright(x):
+        above = 10 * (np.asarray(x)[:, :, 0].mean(axis=(1, 2)) - 0.5)
+        return np.stack([-above, above], axis=1).astype(np.float32)
+
+    x = np.zeros((3, 4, 4, 1), np.float32)
+    x[:, :, 0] = 1
+    table = curve(left_is_bright, x, np.ones(3, int), shift, norm=None, eps_values=[0, 1, 4])
+    assert table["correct"].tolist() == [3, 0, 3] and table.attrs["norm"] is None
+    wrong = curve(left_is_bright, x, np.ones(3, int), shift, norm=None, eps_values=[0, 1, 4], cumulative=True)
+    assert wrong["correct"].tolist() == [3, 0, 0]
+
+
 def test_a_curve_trusts_no_attack():
     def too_far(model, x, y, *, eps):
         return towards_the_boundary(model, x, y, 2 * eps)
@@ -953,3 +971,26 @@ def test_a_report_without_a_part_says_which(report, tmp_path):
     np.savez(tmp_path / "r.npz", **arrays)
     with pytest.raises(ValueError, match=r"not a whole Report.*\(no .header"):
         Report.load(tmp_path / "r.npz")
+
+
+@pytest.mark.parametrize("field", ["norm", "eps", "attacks", "flags", "classes", "seconds", "fingerprint"])
+def test_a_report_whose_header_was_changed_is_refused(field, tmp_path):
+    """A budget or an attack's name changed in the file would turn one measurement into another."""
+    report = evaluate(grey_model, X, Y, {"pgd": brighter}, norm="linf", eps=0.1)
+    report.save(tmp_path / "r.npz")
+    with np.load(tmp_path / "r.npz") as stored:
+        arrays = dict(stored)
+    head = json.loads(str(arrays.pop("header")))
+    other = {
+        "norm": "l2",
+        "eps": 0.3,
+        "attacks": ["AutoAttack"],
+        "flags": [],
+        "classes": 3,
+        "seconds": [0.5],
+        "fingerprint": "0",
+    }
+    head[field] = other[field] if head[field] != other[field] else [*head[field], 1]
+    np.savez(tmp_path / "other.npz", header=np.array(json.dumps(head)), **arrays)
+    with pytest.raises(ValueError, match=r"not a whole Report.*its contents are not those that were saved"):
+        Report.load(tmp_path / "other.npz")
