@@ -211,6 +211,8 @@ def test_each_restart_heads_for_the_next_likeliest_class(mnist_test):
     [
         ({"targets": 10}, "targets=10.*10 classes.*9"),
         ({"targets": 0}, "targets=0"),
+        ({"targets": 3, "loss": "kl"}, "loss='kl' with"),
+        ({"targets": 3, "loss": lambda z, y: z[:, 0]}, "loss=<function.*with"),
         ({"targets": 2, "y_target": np.zeros(64, int)}, "y_target"),
         ({"rho": 1.5}, "rho=1.5"),
         ({"steps": -1}, "steps=-1"),

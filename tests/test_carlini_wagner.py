@@ -176,6 +176,65 @@ def test_each_image_has_its_own_constant_and_stops_alone(cnn):
         assert (carlini_wagner(net, x[i : i + 1], y[i : i + 1], **options) == x_adv[i]).all()
 
 
+def by_hand(x, w, y, kappa, searches, steps, learning_rate, c, abort_early):
+    """Carlini & Wagner's search of one image (d,) on the model z = w·x, in float64: the point, and the steps at each c."""
+    low, high, best, nearest, taken = 0.0, np.inf, x, np.inf, []
+    for search in range(searches):
+        if searches >= 10 and search == searches - 1 and high < np.inf:
+            c = high
+        v = np.arctanh((2 * x - 1) * 0.999999)
+        m, s, previous, won, point = np.zeros_like(x), np.zeros_like(x), np.inf, False, x
+        for t in range(steps):
+            z = point @ w
+            rival = max((k for k in range(len(z)) if k != y), key=lambda k: z[k])
+            size, short = np.sum((point - x) ** 2), max(z[y] - z[rival] + kappa, 0)
+            if z.argmax() != y and short == 0:
+                won = True
+                if size < nearest:
+                    best, nearest = point, size
+            gradient = (2 * (point - x) + c * (short > 0) * (w[:, y] - w[:, rival])) * 2 * point * (1 - point)
+            m, s = 0.9 * m + 0.1 * gradient, 0.999 * s + 0.001 * gradient**2
+            v = v - learning_rate * m / (1 - 0.9 ** (t + 1)) / (np.sqrt(s / (1 - 0.999 ** (t + 1))) + 1e-8)
+            point = (np.tanh(v) + 1) / 2
+            if abort_early and t % np.ceil(steps / 10) == 0:
+                if size + c * short > 0.9999 * previous:
+                    break
+                previous = size + c * short
+        taken.append(t + 1)
+        low, high = (low, c) if won else (c, high)
+        c = (low + high) / 2 if high < np.inf else 10 * c
+    return best, taken
+
+
+@pytest.mark.parametrize("abort_early", [False, True])
+@pytest.mark.parametrize(
+    ("searches", "steps", "c"),
+    [(1, 30, 0.003), (4, 33, 0.003), (9, 20, 0.003), (10, 20, 0.003), (13, 41, 0.003), (10, 20, 1e-12)],
+)
+def test_the_search_is_the_papers(searches, steps, c, abort_early):
+    """Bisection or ten times c, the last of ten or more searches at the least c that succeeded, and when a search is given up;
+    with the last of the constants none succeeds."""
+    rng = np.random.default_rng(4)
+    w, x = rng.normal(size=(16, 4)), rng.uniform(0.3, 0.7, (12, 4, 4, 1)).astype(np.float32)
+    net, z = affine(w, np.zeros(4), (4, 4, 1)), x.reshape(12, 16) @ w
+    y, seen = z.argmax(axis=1), []
+    options = {
+        "searches": searches,
+        "steps": steps,
+        "learning_rate": 0.05,
+        "initial_const": c,
+        "abort_early": abort_early,
+    }
+    x_adv = carlini_wagner(net, x, y, confidence=0.1, callback=seen.append, **options)
+    for i in range(len(x)):
+        point, taken = by_hand(
+            x[i].ravel().astype(float), w, y[i], 0.1, searches, steps, 0.05, c, abort_early
+        )
+        counts = [sum(i in t.index for t in seen if t.restart == search) for search in range(searches)]
+        assert x_adv[i].ravel() == pytest.approx(point, abs=1e-4)
+        assert counts == taken
+
+
 @pytest.mark.parametrize(
     ("word", "value"),
     [("confidence", -1.0), ("searches", 0), ("steps", 0), ("learning_rate", -0.1), ("initial_const", -1.0)],

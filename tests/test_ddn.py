@@ -139,6 +139,16 @@ def test_where_the_gradient_is_zero_it_walks(images):
     assert (ddn(net, x, y, batch_size=20) == x_adv).all() and (again != x_adv).any()
 
 
+def test_a_step_without_gradient_is_as_long_as_one_with_it():
+    """Random signs, half of them minus; of a model that is constant, from grey, where no wall is in the way."""
+    net, x = affine(np.zeros((784, 2)), [2, 0], (28, 28, 1)), np.full((3, 28, 28, 1), 0.5, np.float32)
+    seen = []
+    ddn(net, x, np.zeros(3, int), steps=1, callback=seen.append)
+    step = seen[1].x_adv - x
+    assert np.abs(step) == pytest.approx(1.05 / 28, rel=1e-4)
+    assert (step < 0).mean(axis=(1, 2, 3)) == pytest.approx(0.5, abs=0.1)
+
+
 @pytest.mark.parametrize(("word", "value"), [("gamma", 1.0), ("gamma", -0.1), ("levels", 1), ("steps", -1)])
 def test_bad_arguments(word, value, small_net, images):
     with pytest.raises(ValueError, match=word):

@@ -100,6 +100,30 @@ def test_points_asked_at_once_are_few(digits, monkeypatch):
     assert (seen[1].queries - seen[0].queries >= 150 + 15 + 1).all()
 
 
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_probes_are_as_many_and_as_far_as_the_algorithm_says(norm, digits, monkeypatch):
+    """0.1 from the first point, then the distance over the number of pixels; 30·√t of them, in blocks where they are many."""
+    net, x, y = digits
+    probes, asked, seen = hsj.probes, [], []
+
+    def spy(norm, count, rng, z, radius):
+        asked[-1].append((count, float(radius)))
+        return probes(norm, count, rng, z, radius)
+
+    def new_step(trace):
+        seen.append(norms.get(norm).size(trace.x_adv - x[trace.index]).numpy())
+        asked.append([])
+
+    monkeypatch.setattr(hsj, "probes", spy)
+    monkeypatch.setattr(hsj, "CHUNK", 40)
+    hop_skip_jump(net, x[:1], y[:1], norm=norm, steps=4, initial_evals=30, callback=new_step)
+    for t, (questions, distance) in enumerate(zip(asked[:4], seen, strict=False), 1):
+        assert sum(count for count, _ in questions) == int(30 * t**0.5)
+        assert max(count for count, _ in questions) <= 40
+        radius = 0.1 if t == 1 else distance[0] / 784
+        assert [r for _, r in questions] == pytest.approx([radius] * len(questions), rel=1e-4)
+
+
 # ---- the equations
 
 

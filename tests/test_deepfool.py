@@ -102,11 +102,12 @@ def test_the_step_is_its_equation(norm):
         assert moved.numpy()[i] == pytest.approx(np.clip(x[i] + 1.3 * expected, 0, 1), abs=1e-5)
 
 
-def test_classes_without_a_gradient_are_no_candidates():
+@pytest.mark.parametrize("other", [1, 2])
+def test_classes_without_a_gradient_are_no_candidates(other):
     """A class of constant difference is at distance 0/0, and so is a model that is constant: x comes back."""
-    w = np.zeros((16, 3))
-    w[:, 1] = 1
-    net = affine(w, [0, -9, 0], (4, 4, 1))  # class 2 always as class 0
+    w, b = np.zeros((16, 3)), np.zeros(3)
+    w[:, other], b[other] = 1, -9
+    net = affine(w, b, (4, 4, 1))  # the third class always as class 0
     x = np.full((1, 4, 4, 1), 0.5, np.float32)
     x_adv = deepfool(net, x, np.array([0]))
     assert (x_adv - x).ravel() == pytest.approx(np.full(16, 1.02 / 16), rel=1e-3)

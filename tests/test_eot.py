@@ -143,6 +143,15 @@ def test_probabilities_and_black_boxes_are_still_seen(small_net, images):
     assert box.queries == 3 * len(x)
 
 
+def test_logits_between_0_and_1_are_no_probabilities():
+    """Their sum tells."""
+    z = np.float32([[0.9, 0.3, 0.3], [0.2, 0.9, 0.4]])
+    for sums_to_one, shown in ((False, z), (True, z / z.sum(axis=1, keepdims=True))):
+        seen = eot(lambda x, shown=shown: tf.constant(shown), 3)(np.zeros((2, 1, 1, 1), np.float32)).numpy()
+        expected = shown if sums_to_one else shown - np.log(np.exp(shown).sum(axis=1, keepdims=True))
+        assert seen == pytest.approx(expected, abs=1e-5)
+
+
 def test_it_is_forgotten_when_it_goes():
     net = models.mlp(seed=0, width=4)
     model = eot(net, 2)

@@ -285,6 +285,13 @@ def test_bad_options_are_named(options, words, small_net, images):
         fab(small_net, *images, **options)
 
 
+def test_targets_are_as_many_as_the_other_classes_however_few_the_images(small_net, images):
+    x, y = (part[:2] for part in images)
+    assert fab(small_net, x, y, targets=9, steps=1).shape == x.shape
+    with pytest.raises(ValueError, match="targets=10"):
+        fab(small_net, *images, targets=10, steps=1)
+
+
 def test_two_classes():
     net = affine(np.ones((16, 2)) * [0, 1], [0, -9], (4, 4, 1))
     x, y = np.full((2, 4, 4, 1), 0.5, np.float32), np.array([0, 0])

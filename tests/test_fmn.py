@@ -1,5 +1,7 @@
 """FMN in its four norms against its equation, the closed form of a linear model in L0, and the figures expected of it."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -79,6 +81,11 @@ def test_l0_radius_moves_by_pixels():
     moved, radius, found, _ = fmn_step(norms.get("l0"), at, 0.5, 0.1, eps, best, np.ones(x.shape, np.int8))
     assert radius.numpy().tolist() == [5, 1, 33, 64, 4] and found.numpy().tolist() == [5, 5, 9, 9, 9]
     assert (moved.numpy() != x).sum(axis=(1, 2, 3)).tolist() == [5, 1, 33, 64, 4]  # exactly ⌊ε⌋ pixels
+    far = fmn_step(norms.get("l0"), at, 0.5, 0.1, eps, np.full(5, 99, np.float32), np.ones(x.shape, np.int8))
+    z[:] = 1
+    at = At(z, x, g, loss=loss, broken=loss > 0)
+    far = fmn_step(norms.get("l0"), at, 0.5, 0.1, eps, np.full(5, 99, np.float32), np.ones(x.shape, np.int8))
+    assert far[1].numpy()[:2].tolist() == [27, 1]  # a tenth less, where a smaller point was never found
 
 
 def test_l0_of_a_linear_model():
@@ -140,6 +147,32 @@ def test_a_warm_start_succeeds_whatever_the_steps(norm, cnn):
         assert (alone == some[i]).all()
 
 
+def test_gamma_falls_to_a_thousandth_as_the_step_does(monkeypatch, small_net, images):
+    module, seen = sys.modules["advlib.attacks.fmn"], []
+    cosine = module.cosine
+    monkeypatch.setattr(module, "cosine", lambda *a: seen.append(a) or cosine(*a))
+    fmn(small_net, *images, steps=4)
+    fmn(small_net, *images, steps=1, gamma=0.0005, step_size=2.0)
+    steps = [((1.0, 0.01, k / 4), (0.05, 0.001, k / 4)) for k in range(4)] + [
+        ((2.0, 0.02, 0.0), (0.0005, 0.0005, 0.0))
+    ]
+    assert np.array(seen) == pytest.approx(np.array(sum(steps, ())))
+
+
+def test_the_first_radius_after_a_start_is_its_distance():
+    """Not 5 % less: the point was adversarial, at that very size."""
+    rng = np.random.default_rng(0)
+    w, x = rng.normal(size=(64, 2)), rng.uniform(0.45, 0.55, (5, 8, 8, 1)).astype(np.float32)
+    net = affine(w, [0, 0], (8, 8, 1))
+    y = models.predict_logits(net, x).argmax(axis=1)
+    way = (w[:, 1] - w[:, 0]).reshape(8, 8, 1) * np.where(y == 0, 1, -1)[:, None, None, None]
+    start = np.clip(x + 0.3 * np.sign(way), 0, 1).astype(np.float32)
+    seen = []
+    fmn(net, x, y, steps=1, start=start, callback=seen.append)
+    first, after = (norms.get("l2").size(t.x_adv - x).numpy() for t in seen[-2:])
+    assert after == pytest.approx(first, rel=1e-3)
+
+
 def test_a_start_that_is_not_adversarial_is_ignored(cnn):
     net, x, y = cnn
     assert (
@@ -166,6 +199,16 @@ def test_a_model_without_gradient_gives_no_nan(norm, images):
     seen = []
     assert (fmn(flat, x, y, norm=norm, steps=5, callback=seen.append) == x).all()
     assert not any(np.isnan(t.x_adv).any() for t in seen) and (seen[-1].x_adv != x).any()
+
+
+def test_a_step_without_gradient_is_as_long_as_one_with_it():
+    """Random signs, half of them minus; of a model that is constant, from grey, where no wall is in the way."""
+    net, x = affine(np.zeros((784, 2)), [2, 0], (28, 28, 1)), np.full((3, 28, 28, 1), 0.5, np.float32)
+    seen = []
+    fmn(net, x, np.zeros(3, int), steps=1, step_size=0.7, callback=seen.append)
+    step = seen[1].x_adv - x
+    assert np.abs(step) == pytest.approx(0.7 / 28, rel=1e-4)
+    assert (step < 0).mean(axis=(1, 2, 3)) == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,11 @@ def test_same_seed_same_patch(images, small_net):
     [
         ({"target": 10}, "target=10.*at most 9"),
         ({"size": 0}, "size=0"),
-        ({"size": 26}, "size=26: with a rotation of 15° that is more than images of 28 × 28"),
+        (
+            {"size": 26},
+            "size=26: with a rotation of 15° that is more than images of 28 × 28 .* for example size=22$",
+        ),
+        ({"size": 28, "rotation": 1}, "size=28: .* for example size=27$"),
         ({"steps": -1}, "steps=-1"),
         ({"learning_rate": 0.0}, "learning_rate=0"),
         ({"rotation": 90.0}, "rotation=90"),

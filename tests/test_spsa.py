@@ -1,12 +1,14 @@
 """SPSA and NES: the estimate they share, against its closed form; queries counted; what the attacks reach."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from advlib import models
 from advlib._tensorflow import tf
 from advlib.attacks import nes, pgd, spsa
-from advlib.attacks._loop import run
+from advlib.attacks._loop import Group, run
 from advlib.attacks.black_box import BlackBox
 from advlib.attacks.nes import gaussian
 from advlib.attacks.spsa import adam, signs, slope
@@ -140,6 +142,34 @@ def test_queries(attack):
     assert [t.step for t in seen] == [0, 1, 2, 3, 4]
     assert [t.queries.tolist() for t in seen] == [[2 + 15 * t] * 3 for t in range(5)]
     assert box.queries == 3 * (2 + 15 * 4)
+
+
+@BOTH
+def test_points_asked_at_once_are_few(attack, monkeypatch):
+    """What fits into memory does not depend on how many images there are, nor the result on what is asked together."""
+    x = np.random.default_rng(0).uniform(0.3, 0.7, (9, 28, 28, 1)).astype(np.float32)
+    net = affine(np.random.default_rng(1).normal(size=(784, 2)), np.zeros(2), (28, 28, 1))
+    y, asked, found = models.predict_logits(net, x).argmax(axis=1), [], []
+    query = Group.query
+    monkeypatch.setattr(
+        Group,
+        "query",
+        lambda g, points, *a, **k: asked.append(len(points)) or query(g, points, *a, **k),
+    )
+    for most, at_once in ((2048, 9), (80, 4), (1, 1)):
+        monkeypatch.setattr(sys.modules["advlib.attacks.spsa"], "PROBES", most)
+        asked.clear()
+        found.append(attack(net, x, y, eps=0.01, steps=2, samples=10))
+        assert max(asked) == at_once * 20
+    assert (found[0] == found[1]).all() and (found[0] == found[2]).all()
+
+
+def test_nes_takes_by_default_two_and_a_half_times_the_way(small_net, images):
+    x, y = (part[:10] for part in images)
+    options = {"eps": 0.02, "steps": 8, "samples": 5}
+    by_default = nes(small_net, x, y, **options)
+    assert (by_default == nes(small_net, x, y, step_size=2.5 * 0.02 / 8, **options)).all()
+    assert (by_default != nes(small_net, x, y, step_size=0.02 / 8, **options)).any()
 
 
 @BOTH

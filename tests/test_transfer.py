@@ -40,6 +40,8 @@ def test_counts_by_hand():
     assert (row["broken"], row["of"]) == (1, 3) and row["rate %"] == pytest.approx(100 / 3)
     assert (row["low %"] / 100, row["high %"] / 100) == pytest.approx(interval(1, 3))
     assert len(table) == 2 * 2 * 3
+    dark = transfer({"low": low, "high": high}, grey(0.45), np.array([0]), darker)
+    assert not dark.right("low", "high").any() and not dark.right("high", "low").any()  # wrong for "low"
 
 
 def test_noise_has_the_size_of_the_perturbation():

@@ -1,5 +1,7 @@
 """Universal perturbations: one v, fitted to a set and judged on another."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,32 @@ def test_pgd_finds_the_direction_of_a_linear_model():
     assert np.abs(v - 0.01 * np.sign(slope)).max() < 1e-6
     v = universal(net, x, y, eps=0.1, norm="l2", method="pgd", steps=60)
     assert (v * slope).sum() / np.linalg.norm(slope) == pytest.approx(0.1, rel=0.01)
+
+
+def test_steps_of_pgd_shrink_to_nothing_from_a_fifth_of_the_budget():
+    """From a corner of the ball four steps go ε/5 · (1 + ¾ + ½ + ¼) = ε/2, where they are not there already."""
+    w = np.random.default_rng(0).normal(size=(64, 2))
+    net, x = affine(w, [0, 0], (8, 8, 1)), np.full((3, 8, 8, 1), 0.5, np.float32)
+    y = models.predict_logits(net, x).argmax(axis=1)
+    v = universal(net, x, y, eps=1e-3, method="pgd", steps=4).ravel()
+    along = v / 1e-3 * np.sign(w[:, 1 - y[0]] - w[:, y[0]])
+    assert sorted(set(along.round(3))) == [-0.5, 1.0] and 0.3 < (along > 0).mean() < 0.7
+
+
+def test_deepfool_makes_all_its_passes_where_too_few_are_fooled(train, small_net, monkeypatch):
+    module, calls = sys.modules["advlib.attacks.universal"], []
+    deepfool = module.deepfool
+    monkeypatch.setattr(module, "deepfool", lambda *a, **k: calls.append(1) or deepfool(*a, **k))
+    x = train[0][:6]
+    y = models.predict_logits(small_net, x).argmax(axis=1)
+    universal(small_net, x, y, eps=1e-4, passes=3)
+    assert len(calls) == 3 * 6
+
+
+def test_fooling_looks_inside_the_box():
+    net = affine(np.float32([[0, 10]]), [0, -12], (1, 1, 1))  # class 1 beyond 1.2
+    x, v = np.full((1, 1, 1, 1), 0.9, np.float32), np.full((1, 1, 1), 0.5, np.float32)
+    assert fooling(net, x, np.array([0]), v) == (0, 0, 0)
 
 
 def test_an_image_that_is_lost_pulls_no_more():

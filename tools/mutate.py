@@ -101,6 +101,7 @@ def mutants(file, n, seed=0):
     text = text_of(file)
     named = Counter(name for fault in FAULTS if fault.file == file for name in fault.tests)
     tests = [name for name, n in named.most_common() if n > 1]  # what one fault alone names may take minutes
+    tests += ["numbers"] if tests and file.startswith("attacks/") else []
     if not tests:
         raise SystemExit(
             f"--general {file}: a file with faults in the catalogue was expected, as losses.py or attacks/pgd.py"
@@ -114,6 +115,10 @@ def mutants(file, n, seed=0):
     made = []
     for name, k in chosen:
         new = mutate_code(text, get_operator(name)(), k)
+        try:
+            compile(new, file, "exec")
+        except SyntaxError:  # the * of keyword-only parameters, taken for a product
+            continue
         made.append(Fault(f"{file} {name.removeprefix('core/')} {k}", file, text, new, (), tuple(tests)))
     return made
 

@@ -160,8 +160,8 @@ def climb(group, ball, eps, steps, rho, restart):
 
 def climb_sparsely(group, ball, eps, steps, restart):
     """One restart in L1: towards ever smaller balls, each from the best point of the one before."""
-    stages = [math.ceil(0.3 * steps)] * 2
-    stages = [(3 * eps, stages[0]), (2 * eps, stages[1]), (eps, max(steps - sum(stages), 0))]
+    part = math.ceil(0.3 * steps)
+    stages = [(3 * eps, part), (2 * eps, part), (eps, max(steps - 2 * part, 0))]
     callback, best = group.callback, start(group, ball, stages[0][0], restart)
     spread = np.full(len(best), math.prod(best.shape[1:]), np.float32)
     for stage, (radius, length) in enumerate(stages):

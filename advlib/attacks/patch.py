@@ -89,10 +89,11 @@ def patch(
     check_number(learning_rate, "learning_rate", above=0, example=0.05)
     check_number(rotation, "rotation", low=0, high=45, example=15.0)
     check_number(seed, "seed", low=0, integer=True, example=0)
-    if extent(size, np.radians(rotation)) > min(x.shape[1:3]):
+    room = int(min(x.shape[1:3]) / extent(1, np.radians(rotation)))
+    if size > room:
         raise ValueError(
             f"size={size}: with a rotation of {rotation:g}° that is more than images of {x.shape[1]} × {x.shape[2]} can hold; "
-            "a smaller one was expected, for example 7"
+            f"a smaller one was expected, for example {f'size={room}' if room else 'rotation=0'}"
         )
     oracle = Oracle(model, batch_size)
     z = check_logits(oracle.logits(x), len(x))
