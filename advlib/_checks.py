@@ -2,6 +2,7 @@
 
 import numbers
 import struct
+import tokenize
 import zipfile
 import zlib
 
@@ -10,7 +11,7 @@ import numpy as np
 # What zipfile, NumPy and json raise, between them, for a damaged file.
 DAMAGED = (
     ValueError, TypeError, KeyError, AttributeError, EOFError, OSError, RuntimeError, SyntaxError, MemoryError, OverflowError,
-    IndexError, zipfile.BadZipFile, zlib.error, struct.error,
+    IndexError, zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
 )  # fmt: skip
 
 

@@ -933,6 +933,6 @@ EQUIVALENT = [
     ("attacks/nes.py", "(1 - decay) *", "(2 - decay) *", "of the mean only the direction counts"),
     ("attacks/square.py", "u[:, 1:] < 0.5", "u[:, 1:] > 0.5", "a coin the other way round"),
     ("attacks/universal.py", "steps=10", "steps=11", "a limit that few images come to"),
-    ("attacks/universal.py", "delay=5", "delay=4", "when a bar appears"),
+    ("attacks/universal.py", 'unit="step", delay=5', 'unit="step", delay=4', "when a bar appears"),
     ("attacks/universal.py", "constants, False, x", "constants, True, x", "whether images are broken is not asked here"),
 ]  # fmt: skip
