@@ -24,9 +24,8 @@ def dense_layers(model):
     scale, offset = np.ones(np.prod(shape), np.float32), np.zeros(np.prod(shape), np.float32)
     for layer in chain:
         rule, name = kind(layer), activation_name(layer)
-        fits = rule is k.Dense and layer.kernel.shape[0] == np.prod(
-            shape
-        )  # without Flatten: a layer for each pixel
+        # a Dense without a Flatten before it is a layer for each pixel
+        fits = rule is k.Dense and layer.kernel.shape[0] == np.prod(shape)
         if rule is k.Rescaling and not matrices:
             numbers = (np.asarray(v, np.float32) for v in (layer.scale, layer.offset))
             a, b = (np.broadcast_to(v, (1, *shape)).ravel() for v in numbers)
