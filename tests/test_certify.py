@@ -772,3 +772,12 @@ def test_one_scale_a_channel(classes):
 def test_lipschitz_refuses_a_dilated_convolution():
     with pytest.raises(TypeError, match="Conv2D without dilation"):
         lipschitz.constant(chain((6, 6, 1), K.Conv2D(4, 2, dilation_rate=3), K.Flatten(), K.Dense(2)))
+
+
+@pytest.mark.parametrize("proof", [crown.verified, intervals.verified])
+def test_a_lead_that_huge_biases_may_swallow_is_no_proof(proof):
+    """Of logits near 10⁶ float32 keeps sixteenths: a lead of an eighth counts only where the biases are small."""
+    x, y = np.full((3, 2, 2, 1), 0.5, np.float32), np.zeros(3, int)
+    weights = np.full((4, 2), 0.01)
+    assert not proof(affine(weights, [1e6, 1e6 - 0.125], (2, 2, 1)), x, y, 0.0).any()
+    assert proof(affine(weights, [1.0, 0.875], (2, 2, 1)), x, y, 0.0).all()

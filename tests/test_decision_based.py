@@ -225,7 +225,7 @@ def test_proposals_are_on_the_sphere_and_then_nearer():
 
 def test_steps_grow_and_shrink_image_by_image():
     spherical, source = np.full(3, 0.1, np.float32), np.full(3, 0.01, np.float32)
-    sides, wins = np.array([9.0, 4.0, 1.0]), np.array([10.0, 5.0, 1.0])
+    sides, wins = np.array([9.0, 2.0, 1.0]), np.array([10.0, 5.0, 1.0])
     for step in range(1, walk.EVERY * walk.SIDES + 1):
         if step % 30 == 0:
             wins[:] = 10, 5, 1  # of 30

