@@ -150,6 +150,9 @@ def test_logits_between_0_and_1_are_no_probabilities():
         seen = eot(lambda x, shown=shown: tf.constant(shown), 3)(np.zeros((2, 1, 1, 1), np.float32)).numpy()
         expected = shown if sums_to_one else shown - np.log(np.exp(shown).sum(axis=1, keepdims=True))
         assert seen == pytest.approx(expected, abs=1e-5)
+    below = np.float32([[1.5, -0.2, -0.3]])  # the sum is 1, and they are none
+    seen = eot(lambda x: tf.constant(below), 3)(np.zeros((1, 1, 1, 1), np.float32)).numpy()
+    assert seen == pytest.approx(below - np.log(np.exp(below).sum()), abs=1e-5)
 
 
 def test_it_is_forgotten_when_it_goes():

@@ -940,4 +940,5 @@ EQUIVALENT = [
     ("attacks/carlini_wagner.py", "search == searches - 1", "search >= searches - 1", "the last one is never passed"),
     ("attacks/nes.py", "low=0, example=0.01", "low=0, example=1.01", "a number in a message that any other would serve"),
     ("attacks/universal.py", "signs * np.float32(eps)", "signs - np.float32(eps)", "in L∞ the same corner, in L2 a start as good"),
+    ("certify/lipschitz.py", "rule is k.Conv2D", "rule == k.Conv2D", "a type is equal to itself alone"),
 ]  # fmt: skip
