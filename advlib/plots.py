@@ -622,9 +622,8 @@ def _label(ax, text, at, colour, boxes):
             if distance > 10:  # small boxes along the line, beyond the marker
                 edge = np.clip(point, box[:2], box[2:])
                 length = np.linalg.norm(edge - point)
-                path = point + np.arange(10, length, 2)[:, None] / length * (
-                    edge - point
-                )  # 10 pixels: the marker
+                beyond = np.arange(10, length, 2)[:, None] / length  # 10 pixels: the marker
+                path = point + beyond * (edge - point)
                 line = list(np.hstack([path - 1, path + 1]))
             hit = sum(_overlap(a, b) for a in (box, *line) for b in boxes) + 1e6 * outside
             if least is None or hit < least[0]:

@@ -260,35 +260,60 @@ def test_reaches_the_optimum_of_a_linear_model(norm, eps):
 # ---- L1
 
 
-def test_sparse_step_by_hand():
+@pytest.mark.parametrize("wall", [1, 0])
+def test_sparse_step_by_hand(wall):
     """Four pixels, k = 2: the steepest is held by the wall, so the next two move by η/2 each."""
-    x = np.array([[1.0, 0.5, 0.5, 0.5]], np.float32).reshape(1, 2, 2, 1)
-    g = np.array([[9.0, -3.0, 2.0, 1.0]], np.float32).reshape(x.shape)
+    side = 1 if wall else -1
+    x = np.array([[wall, 0.5, 0.5, 0.5]], np.float32).reshape(1, 2, 2, 1)
+    g = side * np.array([[9.0, -3.0, 2.0, 1.0]], np.float32).reshape(x.shape)
     numbers = np.array([[0.2, -np.inf, 2, 4]], np.float32)
     at = _loop.At(*map(tf.constant, (x, x, g)), loss=tf.constant([1.0]))
     z, best, _, after = sparse_step(
         norms.get("l1"), at, tf.constant(0.2), tf.constant(0.0), x, 0 * x, numbers
     )
-    assert z.numpy().ravel() == pytest.approx([1, 0.4, 0.6, 0.5])
+    assert z.numpy().ravel() == pytest.approx([wall, 0.5 - 0.1 * side, 0.5 + 0.1 * side, 0.5])
     assert (best.numpy() == x).all() and after.numpy()[0].tolist() == pytest.approx([0.2, 1, 2, 4])
 
 
-@pytest.mark.parametrize(("spread", "eta", "back"), [(3, 0.2, True), (2, 0.08, False)])
-def test_sparsity_at_a_checkpoint(spread, eta, back):
-    """The best point differs in 2 pixels: fewer than 3, so η is ε again and z goes back to it; not fewer than 2."""
+@pytest.mark.parametrize(
+    ("spread", "before", "eta", "back"),
+    [(3, 0.12, 0.2, True), (2, 0.12, 0.08, False), (2, 0.025, 0.02, False)],
+)
+def test_sparsity_at_a_checkpoint(spread, before, eta, back):
+    """The best point differs in 2 pixels: fewer than 3, so η is ε again and z goes back to it; not fewer than 2, and η
+    shrinks by 1.5, down to a tenth of ε."""
     x = np.full((1, 2, 2, 1), 0.5, np.float32)
     best, z = x.copy(), x.copy()
     best[0, 0] += 0.05
     z[0, 1] -= 0.05
     g = np.ones_like(x)
     at = _loop.At(*map(tf.constant, (z, x, g)), loss=tf.constant([1.0]))
-    numbers = np.array([[0.12, 5, 4, spread]], np.float32)
+    numbers = np.array([[before, 5, 4, spread]], np.float32)
     moved, _, _, after = sparse_step(
         norms.get("l1"), at, tf.constant(0.2), tf.constant(1.0), best, -g, numbers
     )
     assert after.numpy()[0].tolist() == pytest.approx([eta, 5, 2 / 1.5, 2])
     expected = best - eta / 4 if back else z + eta / 4  # equal |g|, so all four pixels move
     assert moved.numpy() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "lengths", "every"), [(20, (6, 6, 8), 1), (200, (60, 60, 80), (2, 2, 3))])
+def test_l1_checks_its_sparsity_after_each_twentyfifth_of_a_stage(steps, lengths, every, monkeypatch):
+    x = np.full((1, 4, 4, 1), 0.5, np.float32)
+    constant, seen = affine(np.zeros((16, 3)), [2, 0, 0], (4, 4, 1)), []
+    ascend = _loop.Group.ascend
+
+    def spy(group, z, update, ball, *scalars, **options):
+        seen.append(scalars[1])
+        return ascend(group, z, update, ball, *scalars, **options)
+
+    monkeypatch.setattr(_loop.Group, "ascend", spy)
+    apgd(constant, x, np.array([0]), norm="l1", eps=1.0, steps=steps)
+    periods = np.broadcast_to(every, 3)
+    expected = [
+        float(i > 0 and i % n == 0) for length, n in zip(lengths, periods, strict=True) for i in range(length)
+    ]
+    assert seen == expected
 
 
 def test_l1_looks_outside_the_ball_and_returns_inside(small_net, images, monkeypatch):

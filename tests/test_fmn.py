@@ -81,7 +81,6 @@ def test_l0_radius_moves_by_pixels():
     moved, radius, found, _ = fmn_step(norms.get("l0"), at, 0.5, 0.1, eps, best, np.ones(x.shape, np.int8))
     assert radius.numpy().tolist() == [5, 1, 33, 64, 4] and found.numpy().tolist() == [5, 5, 9, 9, 9]
     assert (moved.numpy() != x).sum(axis=(1, 2, 3)).tolist() == [5, 1, 33, 64, 4]  # exactly ⌊ε⌋ pixels
-    far = fmn_step(norms.get("l0"), at, 0.5, 0.1, eps, np.full(5, 99, np.float32), np.ones(x.shape, np.int8))
     z[:] = 1
     at = At(z, x, g, loss=loss, broken=loss > 0)
     far = fmn_step(norms.get("l0"), at, 0.5, 0.1, eps, np.full(5, 99, np.float32), np.ones(x.shape, np.int8))

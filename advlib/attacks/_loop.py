@@ -52,9 +52,8 @@ class Trace(NamedTuple):
     restart: int
     step: int  # the number of steps behind these points
     index: np.ndarray  # positions in x, (n,)
-    loss: (
-        np.ndarray
-    )  # the attack's loss at these points, (n,); of HopSkipJump and Boundary, which have none, −‖x_adv − x‖
+    # the attack's loss at these points, (n,); of HopSkipJump and Boundary, which have none, −‖x_adv − x‖
+    loss: np.ndarray
     broken: np.ndarray  # the attack's goal is reached at these points, (n,) bool
     x_adv: np.ndarray  # the points, (n, H, W, C)
     queries: np.ndarray  # forward passes spent on each of these images so far, (n,)
