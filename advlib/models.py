@@ -88,11 +88,12 @@ def _sequential(name, shape, layers):
     return keras.Sequential([keras.Input(shape), normalise, *layers], name=name)
 
 
-def predict_logits(model, x, batch_size=128):
+def predict_logits(model, x, batch_size=48):
     """The model's logits on `x`, computed in inference mode and in padded batches of one fixed shape.
 
     x: float32 (N, H, W, C) in [0, 1]. Returns NumPy float32 (N, K). An image's logits are the same bits whatever the
-    images around it, which other batch sizes do not give (they differ by about 1e-6). Raises TypeError or ValueError
+    images around it and wherever it stands among them, where batch_size is a multiple of 48 (`Oracle` says why); another
+    batch size may move them by about 1e-6. Raises TypeError or ValueError
     for images that are none, ProbabilitiesNotLogitsError for a model that ends in softmax. Used from lesson 01 on.
 
         >>> predict_logits(net, x_test).argmax(axis=1)

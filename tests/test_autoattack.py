@@ -119,13 +119,16 @@ def by_hand(version, model, x, y, eps, norm):
     right, left = ~wrong(model, x, y), {}
     for name, attack in parts(version, norms.get(norm), 10).items():
         x_adv = x.copy()
-        x_adv[right] = attack(model, x[right], y[right], eps=eps, norm=norm, seed=0, batch_size=128)
+        x_adv[right] = attack(model, x[right], y[right], eps=eps, norm=norm, seed=0)
         inside = norms.get(norm).size(x_adv - x).numpy() <= eps + tolerance(norm, eps)
         left[name] = right & ~(wrong(model, x_adv, y) & inside)
     return left
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize(
+    "norm",
+    ["linf", pytest.param("l2", marks=pytest.mark.full), pytest.param("l1", marks=pytest.mark.full)],
+)
 def test_stands_what_stands_against_every_part(norm, small_net, images):
     """AA1, AA2, AA4; and the order of the parts."""
     x, y = (np.concatenate([v[2:30], v[-4:]]) for v in images)

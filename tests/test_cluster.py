@@ -153,7 +153,8 @@ def ending_in_softmax():
     return keras.Sequential([models.load("mnist-mlp"), keras.layers.Softmax()])
 
 
-@pytest.mark.parametrize("make", [pytest.param(compiled, marks=pytest.mark.full), ending_in_softmax])
+@pytest.mark.full
+@pytest.mark.parametrize("make", [compiled, ending_in_softmax])
 def test_an_audit_takes_a_recipe(make, given, monkeypatch):
     monkeypatch.setattr(auditing, "_diagnosis", lambda *given: [])
     x, y = (part[:40] for part in given[1:])

@@ -138,6 +138,7 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.full
 def test_a_fault_is_noticed_and_stored(tmp_path):
     store = tmp_path / "found.json"
     done = run("check-inverted", "--by", "tests", "--store", str(store))
@@ -149,6 +150,7 @@ def test_a_fault_is_noticed_and_stored(tmp_path):
     assert again.returncode == 0 and "0 of 0 faults tried" in again.stdout
 
 
+@pytest.mark.full
 def test_a_survivor_and_a_broken_run_are_told_apart(tmp_path, monkeypatch, capsys):
     """The sound library survives a test that passes; a file that pytest cannot collect is neither noticed nor survived."""
     fault = BY_NAME["check-inverted"]

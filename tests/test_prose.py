@@ -349,7 +349,6 @@ DERIVED = [
     ),
     ("11", "lies between {} and {}, $x_2$ between {} and {}.", two_pixels),
     ("11", "trained up to ε = {}, a tenth above", lambda: card("mnist-cnn-ibp")["recipe"]["train_eps"]),
-    ("11", "APGD-CE with {} steps, APGD-T", lambda: default_steps("apgd")),
     ("11", "0.616 gives {}", lambda: f"{0.616 / 28:.3f}"),
     ("12", "turns and shifts: {} answers", grid),
     ("12", "in both directions, {} points", grid),

@@ -44,7 +44,7 @@ class Patch:
         x = check_images(x)
         return self._lie(x, seed)[0]
 
-    def success(self, model, x, y, seed=0, batch_size=128):
+    def success(self, model, x, y, seed=0, batch_size=48):
         """Of the images that neither are of the target class nor taken for it, the share that is with the patch on.
 
         y: true labels (N,). Use images and a seed that the patch was not trained with: any seed will do. NaN where no image
@@ -95,6 +95,7 @@ def patch(
             f"size={size}: with a rotation of {rotation:g}° that is more than images of {x.shape[1]} × {x.shape[2]} can hold; "
             f"a smaller one was expected, for example {f'size={room}' if room else 'rotation=0'}"
         )
+    check_number(batch_size, "batch_size", low=1, integer=True, example=128)
     oracle = Oracle(model, batch_size)
     z = check_logits(oracle.logits(x), len(x))
     y = check_labels(y, len(x), z.shape[1])

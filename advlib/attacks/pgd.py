@@ -14,7 +14,7 @@ def ascent_step(ball, at, eps, alpha):
 
 def pgd(
     model, x, y, *, eps, norm="linf", steps=40, step_size=None, loss="ce", y_target=None, random_start=True, restarts=1,
-    seed=0, start=None, keep="best", early_stop=True, callback=None, batch_size=128,
+    seed=0, start=None, keep="best", early_stop=True, callback=None, batch_size=48,
 ):  # fmt: skip
     """x^{t+1} = Π( x^t + α · steepest(∇L(x^t)) ), Π onto the ball of radius ε around x and the box [0, 1].
 

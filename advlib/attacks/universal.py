@@ -50,6 +50,7 @@ def universal(
     check_number(passes, "passes", low=0, integer=True, example=5)
     check_number(enough, "enough", low=0, high=1, example=0.8)
     check_number(seed, "seed", low=0, integer=True, example=0)
+    check_number(batch_size, "batch_size", low=1, integer=True, example=128)
     oracle = Oracle(model, batch_size)
     z = check_logits(oracle.logits(x), len(x))
     y = check_labels(y, len(x), z.shape[1])
@@ -122,7 +123,7 @@ class Fooling(NamedTuple):
     clean_error: float  # the prediction at x is wrong
 
 
-def fooling(model, x, y, v, batch_size=128):
+def fooling(model, x, y, v, batch_size=48):
     """The fooling rate of v, which asks whether predictions change, beside the error rates, which ask whether they are right.
 
     Everything as in `universal`; v: (H, W, C). Returns a `Fooling`; an answer of NaN is another than any class, and wrong.
