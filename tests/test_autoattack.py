@@ -9,7 +9,7 @@ import pytest
 
 from advlib import models, norms
 from advlib._tensorflow import tf
-from advlib.attacks.autoattack import autoattack, parts
+from advlib.attacks.autoattack import EOT_SAMPLES, QUERIES, STEPS, TARGETS, autoattack, parts
 from advlib.diagnostics import FlagWarning, collect_flags
 from advlib.robustness import evaluate, tolerance
 from tests.conftest import affine
@@ -112,6 +112,20 @@ def test_equal_logits_count_as_argmax_counts_them(monkeypatch):
 
 
 # ---- the real parts
+
+
+@pytest.mark.parametrize(
+    ("classes", "targets", "dlr", "dlr_targeted"),
+    [(2, 1, "margin", "margin"), (3, 2, "dlr", "margin"), (4, 3, "dlr", "dlr")],
+)
+def test_targets_and_losses_follow_the_classes(classes, targets, dlr, dlr_targeted):
+    """The DLR loss needs three classes, towards a target four. The work is that of Croce & Hein 2020, arXiv 2003.01690."""
+    assert (STEPS, TARGETS, QUERIES, EOT_SAMPLES) == (100, 9, 5000, 20)  # before `quick` takes less
+    standard, plus = (parts(version, norms.get("linf"), classes) for version in ("standard", "plus"))
+    for name in ("apgd-t", "fab-t"):
+        assert standard[name].keywords["targets"] == plus[name].keywords["targets"] == targets
+    assert standard["apgd-t"].keywords["loss"] == plus["apgd-t"].keywords["loss"] == dlr_targeted
+    assert plus["apgd-dlr"].keywords["loss"] == dlr
 
 
 def by_hand(version, model, x, y, eps, norm):

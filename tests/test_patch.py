@@ -144,6 +144,11 @@ def test_bad_options_are_named(options, words, small_net, images):
         patch(small_net, *images, **{"target": 3, **options})
 
 
+def test_places_have_a_whole_number_for_a_seed(images):
+    with pytest.raises((TypeError, ValueError), match="a whole number was expected"):
+        random_patch(7).apply(images[0], seed=0.5)
+
+
 @pytest.mark.parametrize(("patched", "given"), [(3, 1), (1, 3)])
 def test_a_patch_goes_on_images_of_its_own_channels(patched, given):
     p = random_patch(6, channels=patched)
