@@ -18,7 +18,7 @@ from advlib.diagnostics import FlagWarning
 
 FULL = os.environ.get("ADVLIB_FULL") == "1"
 IMAGES, STEPS, RESTARTS = (1000, 100, 10) if FULL else (200, 30, 1)
-# What a change is tried on: of each way of training one; .ci/full takes every checkpoint.
+# What a change is tried on; .ci/full takes every checkpoint.
 ALWAYS = ("mnist-mlp", "mnist-cnn", "mnist-cnn-pgd", "mnist-cnn-ibp", "fashion-cnn")
 
 

@@ -351,7 +351,8 @@ class Oracle:
     callable runs eagerly, three to five times slower: compiling it would freeze what it does in Python, random numbers included.
 
     batch_size: oneDNN multiplies matrices 24 rows at a time with AVX2 and 48 with AVX-512, and what is left over by another
-    loop, which rounds otherwise. In batches of 128, 50 or 32 an image's last bits so depend on its place; in 48 they do not.
+    loop, which may round otherwise. Measured with AVX2, the last bits depend on an image's place in batches of 32, 50 and 128,
+    and not in multiples of 24 (`benchmarks/batch_size.py`).
     """
 
     def __init__(self, model, batch_size=48, gradient=True):
