@@ -73,7 +73,7 @@ class Stage(NamedTuple):
         }
 
 
-def nearest(model, x, y, *, eps, norm, steps=100, seed=0, batch_size=48):
+def nearest(model, x, y, *, eps, norm, steps=100, seed=0, batch_size=144):
     """FMN's smallest adversarial perturbation where it lies within ε, else x: a minimal-norm attack under a budget."""
     from advlib import norms
     from advlib.attacks import fmn
@@ -83,7 +83,7 @@ def nearest(model, x, y, *, eps, norm, steps=100, seed=0, batch_size=48):
     return np.where(far[:, None, None, None], x, x_adv)
 
 
-def stages(preset, *, norm, eps, classes=10, seed=0, batch_size=48, random=False):
+def stages(preset, *, norm, eps, classes=10, seed=0, batch_size=144, random=False):
     """The attacks of a preset, in their order: a list of `Stage`.
 
     "quick": noise, one step, PGD-20, short forms of APGD and Square. "standard": noise, one step, PGD-40, FMN, and AutoAttack.
@@ -227,7 +227,7 @@ class AuditReport(Report):
 
 
 def audit(
-    model, x, y, *, norm="linf", eps, preset="standard", limit=None, seed=0, batch_size=48, train=None, folder=None,
+    model, x, y, *, norm="linf", eps, preset="standard", limit=None, seed=0, batch_size=144, train=None, folder=None,
     resume=False, client=None, about=None, progress=None,
 ):  # fmt: skip
     """Attack a model with a suite, check whether the result is to be believed, and return an `AuditReport`.
@@ -266,7 +266,7 @@ def audit(
         # made here too, for what is measured here; the recipe travels as it is
         model = model.make() if isinstance(model, Recipe) else model
     # as Python's own numbers: JSON takes no NumPy ones
-    batch_size = check_number(batch_size, "batch_size", low=1, integer=True, example=48)
+    batch_size = check_number(batch_size, "batch_size", low=1, integer=True, example=144)
     seed = check_number(seed, "seed", low=0, integer=True, example=0)
     limit = None if limit is None else check_number(limit, "limit", low=1, integer=True, example=1000)
     n = len(x) if limit is None else min(len(x), limit)

@@ -56,7 +56,7 @@ def audit(
     preset: Annotated[str, typer.Option(help="quick, standard or thorough")] = "standard",
     limit: Annotated[int | None, typer.Option(help="audit only the first so many images")] = None,
     seed: Annotated[int, typer.Option(help="of every random number")] = 0,
-    batch_size: Annotated[int, typer.Option(help="images in a call of the model")] = 48,
+    batch_size: Annotated[int, typer.Option(help="images in a call of the model")] = 144,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -125,7 +125,7 @@ def import_module(name):
         ) from error
 
 
-def fit(loaded, images, batch_size=48):
+def fit(loaded, images, batch_size=144):
     """The same `Loaded`, seen to take these images and to return logits.
 
     A model of (H, W) or of flat vectors gets its images reshaped, and a note says so. Raises LoadError where the shapes

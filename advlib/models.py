@@ -88,7 +88,7 @@ def _sequential(name, shape, layers):
     return keras.Sequential([keras.Input(shape), normalise, *layers], name=name)
 
 
-def predict_logits(model, x, batch_size=48):
+def predict_logits(model, x, batch_size=144):
     """The model's logits on `x`, computed in inference mode and in padded batches of one fixed shape.
 
     x: float32 (N, H, W, C) in [0, 1]. Returns NumPy float32 (N, K). An image's logits are the same bits whatever the

@@ -51,7 +51,7 @@ def salt_and_pepper(x, p, seed=0):
     return out
 
 
-def best_of(model, x, y, *, eps, norm="linf", draws=1000, kind="uniform", seed=0, batch_size=48):
+def best_of(model, x, y, *, eps, norm="linf", draws=1000, kind="uniform", seed=0, batch_size=144):
     """The most harmful of `draws` random points: an attack without gradients, as a baseline for those with.
 
     kind: "uniform", "signs" (the size of an FGSM step) or, of deviation eps and so of no fixed size in L∞, "gaussian".

@@ -153,7 +153,7 @@ def test_bad_input_is_named(small_net, images):
     with pytest.raises(TypeError, match="a callable from images to logits"):
         bpda("net", levels)
     half = lambda x: x[:, :14]  # noqa: E731
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[48,14,28,1\]"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[144,14,28,1\]"):
         models.predict_logits(bpda(small_net, half), images[0])
-    with pytest.raises(ValueError, match=r"\[48,14,28,1\]"):
+    with pytest.raises(ValueError, match=r"\[144,14,28,1\]"):
         models.predict_logits(bpda(lambda x: small_net(x), half), images[0])

@@ -73,7 +73,7 @@ class At(NamedTuple):
 
 
 def run(
-    attack, model, x, y, *, eps=None, norm=None, y_target=None, loss="ce", batch_size=48, seed=0, smallest=False,
+    attack, model, x, y, *, eps=None, norm=None, y_target=None, loss="ce", batch_size=144, seed=0, smallest=False,
     gradient=True, **options,
 ):  # fmt: skip
     """Check the input, attack the images the model gets right in groups, and return x_adv; the others come back as they are.
@@ -352,15 +352,16 @@ class Oracle:
 
     batch_size: oneDNN multiplies matrices 24 rows at a time with AVX2 and 48 with AVX-512, and what is left over by another
     loop, which may round otherwise. Measured with AVX2, the last bits depend on an image's place in batches of 32, 50 and 128,
-    and not in multiples of 24 (`benchmarks/batch_size.py`).
+    and not in multiples of 24 (`benchmarks/batch_size.py`). 144 keeps several cores busy, where 48 takes up to twice as long;
+    but a batch is padded to its size, so that 48 is faster for up to 96 images. Bits differ between the two.
     """
 
-    def __init__(self, model, batch_size=48, gradient=True):
+    def __init__(self, model, batch_size=144, gradient=True):
         if not callable(model):
             raise TypeError(
                 f"the model is a {type(model).__name__}: a callable from images to logits was expected, for example a keras.Model"
             )
-        self.batch_size = check_number(batch_size, "batch_size", low=1, integer=True, example=48)
+        self.batch_size = check_number(batch_size, "batch_size", low=1, integer=True, example=144)
         self.forwards = self.backwards = 0
         self.box = model if isinstance(model, BlackBox) else None
         self.gradient = gradient

@@ -58,7 +58,7 @@ def sparse_step(ball, at, eps, check, best, best_gradient, numbers):
 
 def apgd(
     model, x, y, *, eps, norm="linf", steps=100, loss="ce", targets=None, restarts=1, rho=0.75, y_target=None, seed=0,
-    callback=None, batch_size=48,
+    callback=None, batch_size=144,
 ):  # fmt: skip
     """PGD with momentum, whose steps begin at 2ε and are halved where the loss no longer rises: no step size to choose.
 

@@ -30,7 +30,7 @@ class Stage(NamedTuple):
 
 
 def autoattack(
-    model, x, y, *, eps, norm="linf", version="standard", seed=0, callback=None, batch_size=48,
+    model, x, y, *, eps, norm="linf", version="standard", seed=0, callback=None, batch_size=144,
 ):  # fmt: skip
     """Several attacks, each on the images that those before it left standing; an image counts as broken if one of them breaks it.
 

@@ -7,7 +7,7 @@ from advlib.attacks.pgd import pgd
 
 def bim(
     model, x, y, *, eps, norm="linf", steps=10, step_size=None, loss="ce", y_target=None, keep="best", early_stop=True,
-    callback=None, batch_size=48,
+    callback=None, batch_size=144,
 ):  # fmt: skip
     """FGSM in small steps: x^{t+1} = Π( x^t + α · sign ∇L(x^t) ) from x^0 = x, that is, PGD without a random start.
 

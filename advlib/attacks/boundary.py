@@ -45,7 +45,7 @@ def adapt(step, spherical, source, sides, wins):
 
 def boundary(
     model, x, y, *, steps=5000, spherical_step=0.01, source_step=0.01, start=None, y_target=None, seed=0, callback=None,
-    batch_size=48,
+    batch_size=144,
 ):  # fmt: skip
     """Walk from an adversarial point: a random step at the same distance from x, then one towards x; kept if adversarial.
 

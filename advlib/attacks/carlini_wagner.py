@@ -37,7 +37,7 @@ def to_variable(x):
 
 def carlini_wagner(
     model, x, y, *, confidence=0.0, searches=9, steps=1000, learning_rate=0.01, initial_const=1e-3, abort_early=True,
-    y_target=None, callback=None, batch_size=48,
+    y_target=None, callback=None, batch_size=144,
 ):  # fmt: skip
     """min_w ‖x'(w) − x‖₂² + c · max(z_y − max_{j≠y} z_j + κ, 0), x'(w) = ½(tanh w + 1), by Adam; c of each image by bisection.
 

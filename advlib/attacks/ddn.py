@@ -44,7 +44,7 @@ def cosine(start, end, share):
 
 
 def ddn(
-    model, x, y, *, steps=100, gamma=0.05, levels=None, y_target=None, seed=0, callback=None, batch_size=48
+    model, x, y, *, steps=100, gamma=0.05, levels=None, y_target=None, seed=0, callback=None, batch_size=144
 ):
     """Normalised gradient ascent of the cross-entropy on a sphere of radius ε, which shrinks by the factor 1 − γ after an
     adversarial point and grows by 1 + γ after another: δ^{k+1} = ε^{k+1} · u/‖u‖₂, u = δ^k + α^k · ∇L/‖∇L‖₂.

@@ -34,7 +34,7 @@ def deepfool_step(ball, at, overshoot, total):
 deepfool_step.jacobian = True
 
 
-def deepfool(model, x, y, *, norm="l2", steps=50, overshoot=0.02, callback=None, batch_size=48):
+def deepfool(model, x, y, *, norm="l2", steps=50, overshoot=0.02, callback=None, batch_size=144):
     """x_{i+1} = clip( x + (1 + η)·Σ_{j≤i} r_j ), r_j the shortest step to the nearest boundary of the model linearised at x_j.
 
     model: callable, images → logits. x: float32 (N, H, W, C) in [0, 1]. y: true labels (N,). norm: "l2" or "linf".

@@ -84,7 +84,7 @@ def pair_step(ball, at, alpha_max, overshoot):
 
 def fab(
     model, x, y, *, norm="linf", steps=100, targets=None, restarts=1, alpha_max=0.1, overshoot=1.05, backward=0.9, eps=None,
-    y_target=None, seed=0, callback=None, batch_size=48,
+    y_target=None, seed=0, callback=None, batch_size=144,
 ):  # fmt: skip
     """x^{i+1} = clip( (1−α)(x^i + η·d^i) + α(x + η·d_x^i) ), d^i and d_x^i the shortest ways from x^i and from x, in the box, to
     the boundary of the model linearised at x^i; from an adversarial point, back towards x by the factor β.

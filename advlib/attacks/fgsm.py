@@ -5,7 +5,7 @@ from advlib.attacks._loop import run
 from advlib.attacks.pgd import ascent_step
 
 
-def fgsm(model, x, y, *, eps, norm="linf", y_target=None, batch_size=48):
+def fgsm(model, x, y, *, eps, norm="linf", y_target=None, batch_size=144):
     """x_adv = clip( x + ε · sign ∇_x L(x, y) ), L the cross-entropy: one step that spends the whole budget.
 
     model: callable, images → logits. x: float32 (N, H, W, C) in [0, 1]. y: true labels (N,). eps: budget in pixel units.

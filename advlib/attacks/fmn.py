@@ -34,7 +34,7 @@ def radius(ball, at, gamma, size, eps, best):
 
 def fmn(
     model, x, y, *, norm="l2", steps=100, step_size=1.0, gamma=0.05, start=None, y_target=None, seed=0, callback=None,
-    batch_size=48,
+    batch_size=144,
 ):  # fmt: skip
     """Gradient ascent of the margin inside a ball whose radius ε follows the boundary: smaller after an adversarial point,
     larger after another. δ^{k+1} = Π_ε( δ^k + α^k · ∇L/‖∇L‖₂ ), Π onto ball and box together.

@@ -64,7 +64,7 @@ def jump(group, norm, z, v, length, i):
 
 def hop_skip_jump(
     model, x, y, *, norm="l2", steps=20, initial_evals=100, max_evals=10000, start=None, y_target=None, seed=0, callback=None,
-    batch_size=48,
+    batch_size=144,
 ):  # fmt: skip
     """From a point x^t on the boundary: estimate the boundary's normal v by B_t = initial_evals·√t questions, jump along it,
     x^t + ξ·v (L∞: sign v) with ξ = ‖x^t − x‖/√t, halved until adversarial, and bisect towards x, to the boundary again.

@@ -17,7 +17,7 @@ def momentum_step(ball, at, eps, alpha, decay, m):
 
 def mi_fgsm(
     model, x, y, *, eps, norm="linf", steps=10, step_size=None, decay=1.0, loss="ce", y_target=None, keep="best", early_stop=True,
-    callback=None, batch_size=48,
+    callback=None, batch_size=144,
 ):  # fmt: skip
     """BIM along a running sum of normalised gradients: m^{t+1} = μ·m^t + ∇L/‖∇L‖₁, x^{t+1} = Π( x^t + α · sign m^{t+1} ).
 

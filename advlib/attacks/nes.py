@@ -15,7 +15,7 @@ def gaussian(rng, shape):
 
 def nes(
     model, x, y, *, eps, norm="linf", steps=100, samples=50, sigma=0.05, step_size=None, decay=0.9, y_target=None, seed=0,
-    callback=None, batch_size=48,
+    callback=None, batch_size=144,
 ):  # fmt: skip
     """PGD along an estimated gradient: m ← μ·m + (1 − μ)·ĝ, x^{t+1} = Π( x^t + α · steepest(m) ), ĝ from 2·`samples` queries.
 

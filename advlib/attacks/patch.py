@@ -44,7 +44,7 @@ class Patch:
         x = check_images(x)
         return self._lie(x, seed)[0]
 
-    def success(self, model, x, y, seed=0, batch_size=48):
+    def success(self, model, x, y, seed=0, batch_size=144):
         """Of the images that neither are of the target class nor taken for it, the share that is with the patch on.
 
         y: true labels (N,). Use images and a seed that the patch was not trained with: any seed will do. NaN where no image

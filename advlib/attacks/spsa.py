@@ -45,7 +45,7 @@ def adam(g, m, v, t, learning_rate):
 
 def spsa(
     model, x, y, *, eps, steps=100, samples=128, delta=0.01, learning_rate=0.01, y_target=None, seed=0, callback=None,
-    batch_size=48,
+    batch_size=144,
 ):  # fmt: skip
     """Adam on an estimated gradient of the margin, from 2·`samples` queries a step: x^{t+1} = Π( x^t + Adam(ĝ) ), in L∞.
 

@@ -141,7 +141,7 @@ MOVES["l1"] = MOVES["l2"]
 
 def square(
     model, x, y, *, eps, norm="linf", steps=5000, p_init=0.8, schedule=None, restarts=1, y_target=None, seed=0, callback=None,
-    batch_size=48,
+    batch_size=144,
 ):  # fmt: skip
     """Random search: change one square window of x'; keep the change if the margin max_{j≠y} z_j − z_y grows.
 

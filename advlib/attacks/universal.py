@@ -123,7 +123,7 @@ class Fooling(NamedTuple):
     clean_error: float  # the prediction at x is wrong
 
 
-def fooling(model, x, y, v, batch_size=48):
+def fooling(model, x, y, v, batch_size=144):
     """The fooling rate of v, which asks whether predictions change, beside the error rates, which ask whether they are right.
 
     Everything as in `universal`; v: (H, W, C). Returns a `Fooling`; an answer of NaN is another than any class, and wrong.

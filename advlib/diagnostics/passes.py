@@ -27,7 +27,7 @@ FRACTIONS = (0.25, 0.5, 0.75, 1.0)  # of ε
 
 
 def diagnose(
-    model, x, y, *, norm, eps, images=100, seed=0, batch_size=48, train=None, callback=None,
+    model, x, y, *, norm, eps, images=100, seed=0, batch_size=144, train=None, callback=None,
 ):  # fmt: skip
     """Every check that takes passes of its own, on the first `images` images that the model gets right: a list of Flags.
 
