@@ -37,8 +37,9 @@ def adversarial_fit(
 
     Returns a History. Raises TypeError or ValueError for bad input; raises a Flag, as a FlagWarning, when FGSM accuracy runs
     ahead of PGD-20 accuracy, as it does when single-step training collapses (Wong, Rice & Kolter 2020, arXiv 2001.03994, §5.4):
-    with ε at its full size, by over 15 points, or by over 10 more than an epoch before; and when the network or an attack on it returns NaN: such an image counts as wrong, such an epoch is never the best, and
-    weights that are NaN end the run, whatever `keep` is. Lesson 10.
+    with ε at its full size, by over 15 points, or by over 10 more than an epoch before; and when the network or an attack on
+    it returns NaN: such an image counts as wrong, such an epoch is never the best, and weights that are NaN end the run,
+    whatever `keep` is. Lesson 10.
 
         >>> adversarial_fit(PGD(net, eps=0.3), x_fit, y_fit, validation=(x_val, y_val), folder="runs/pgd")
     """
