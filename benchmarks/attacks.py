@@ -6,11 +6,12 @@ Runs with whatever is installed; `.venv-peers`, which `course.py test --peers` m
 interleaved in one run and each ratio is the median over the rounds, because a shared machine changes its speed by the minute;
 the first call, which compiles, is made beforehand on a few images. Strength: the median distance and the share broken, or how
 many are left. Forwards and gradients: of an image, on average. × passes: the seconds as a multiple of the attack's own
-forward passes and gradients at their bare cost, that of one tf.function on batches of 128. At the end the targets: met or not.
+forward passes and gradients at their bare cost, that of one tf.function in such batches. At the end the targets: met or not.
 All rows take about an hour on two cores, three quarters of it for AutoAttack, which has one round.
 """
 
 import argparse
+import inspect
 import os
 import resource
 import subprocess
@@ -42,7 +43,7 @@ from advlib import attacks, data, losses, models, norms  # noqa: E402
 from advlib._tensorflow import tf  # noqa: E402
 from advlib.attacks._loop import Oracle  # noqa: E402
 
-BATCH = 128
+BATCH = inspect.signature(attacks.pgd).parameters["batch_size"].default
 P = {"l0": 0, "l1": 1, "l2": 2, "linf": float("inf")}
 FOOLBOX = {
     "deepfool": {"l2": "L2DeepFoolAttack", "linf": "LinfDeepFoolAttack"},

@@ -485,7 +485,6 @@ print(json.dumps(out))
 """
 
 
-@pytest.mark.full
 def test_two_replicas_train_as_one():
     """PGD-7 with random start, six steps, the last with an image for one replica alone. SGD shows a loss scaled by the
     replicas, which Adam would hide."""
