@@ -173,6 +173,8 @@ def test_inside_ball_and_box(a, norm, share, small_net, images):
     assert norms.get(norm).size(x_adv - x).numpy().max() <= eps + tolerance(norm, eps)
     if eps == 0:
         assert (x_adv == x).all()
+    if share == "box":  # in L∞ that is 1
+        assert (x_adv != x).any()
 
 
 @pytest.mark.parametrize(
@@ -409,6 +411,7 @@ def test_one_full_step_without_a_random_start_is_fgsm(small_net, images):
     one = pgd(small_net, x, y, eps=0.1, steps=1, step_size=0.1, random_start=False)
     assert (one == fgsm(small_net, x, y, eps=0.1)).all()
     assert (bim(small_net, x, y, eps=0.1, steps=1) == one).all()
+    assert (mi_fgsm(small_net, x, y, eps=0.1, steps=1) == one).all()
 
 
 def test_no_steps(small_net, images):
@@ -496,6 +499,9 @@ def test_traces(small_net, images):
     pgd(small_net, x, y, eps=0.02, steps=5, restarts=2, early_stop=False, callback=seen.append, seed=3)
     first = [t for t in seen if t.restart == 0]
     assert [t.step for t in first] == [0, 1, 2, 3, 4, 5]
+    assert all(
+        (t.queries == t.step + 2).all() for t in first
+    )  # x itself, and a point before each step and at the end
     ok = np.flatnonzero(right(small_net, x, y))
     assert (first[0].index == ok).all() and first[0].x_adv.shape == (len(ok), 28, 28, 1)
     z = models.predict_logits(small_net, first[3].x_adv)
@@ -548,7 +554,7 @@ def test_bim_and_mi_fgsm_reach_the_surface_with_their_last_step(call):
     seen = []
     call(net, x, y, eps=0.1, steps=10, early_stop=False, callback=seen.append)
     far = [np.abs(t.x_adv - x[t.index]).max() for t in seen]
-    assert far == pytest.approx(np.linspace(0, 0.1, 11), abs=1e-5)
+    assert far == pytest.approx(np.linspace(0, 0.1, 11), abs=1e-5) and {t.restart for t in seen} == {0}
 
 
 @pytest.mark.parametrize(("decay", "end"), [(0.5, 0.5), (1.5, 0.7)])
@@ -682,7 +688,7 @@ def test_one_tensor_of_logits_may_be_wrapped(small_net, images, returned):
     assert pgd(wrapped, x, y, eps=0.1, steps=2) == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("returned", [dict, lambda z: (z, z)])
+@pytest.mark.parametrize("returned", [dict, lambda z: (z, z), lambda z: ()])
 def test_one_tensor_of_logits_is_asked_for(images, returned):
     x, y = images
     outputs = {"logits": tf.zeros((128, 10)), "features": tf.zeros((128, 2))}
@@ -817,6 +823,13 @@ def bad_inputs():
         ),
         "target scalar": (x, y, {"y_target": 3}, ValueError, "y_target"),
         "eps 8": (x, y, {"eps": 8.0}, ValueError, r"eps=8\.0: an L∞ budget in \[0, 1\] pixel units.*8/255"),
+        "eps beyond the box": (
+            x,
+            y,
+            {"eps": 29.0, "norm": "l2"},
+            ValueError,
+            r"eps=29\.0: an L2 budget in pixel units, from 0 to 28",
+        ),
         "eps negative": (x, y, {"eps": -0.1}, ValueError, "eps=-0.1"),
         "eps text": (x, y, {"eps": "0.1"}, TypeError, "eps"),
         "eps none": (x, y, {"eps": None}, TypeError, "eps"),
@@ -966,3 +979,101 @@ def test_a_restart_mends_a_start_without_an_answer(small_net, images):
     holes = tf.function(lambda v: tf.where((v[:, 0, 0, 0] > 0.11)[:, None], np.float32(np.nan), small_net(v)))
     x_adv = pgd(holes, x, y, eps=0.02, steps=3, restarts=8)
     assert np.isfinite(models.predict_logits(holes, x_adv)).all()
+
+
+# ---- cases that a single place of the loop decides
+
+
+def test_progress_bars_are_off_only_where_output_is_compared(monkeypatch, small_net, images):
+    seen, bar = [], _loop.tqdm
+    monkeypatch.setattr(_loop, "tqdm", lambda **options: seen.append(options) or bar(disable=True))
+    for value in ("0", "1", None):
+        monkeypatch.delenv("ADVLIB_PROGRESS", raising=False)
+        if value is not None:
+            monkeypatch.setenv("ADVLIB_PROGRESS", value)
+        fgsm(small_net, *images, eps=0.1)
+    assert [(s["desc"], s["disable"]) for s in seen] == [("fgsm", True), ("fgsm", False), ("fgsm", False)]
+
+
+def test_more_images_than_are_attacked_together():
+    """Those beyond the first 1,024 meet their own numbers; "kl" reads the logits of the clean image too."""
+    model, x, y = toy(n=1040)
+    y[1030] = (y[1030] + 1) % 4
+    whole, tail = (pgd(model, x[i:], y[i:], eps=0.05, steps=2, loss="kl") for i in (0, 1020))
+    assert (whole[1020:] == tail).all() and (whole[1030] == x[1030]).all()
+
+
+def test_a_step_of_pgd_is_by_default_two_and_a_half_budgets_over_their_number(small_net, images):
+    x, y = images
+    for steps in (1, 8):
+        options = {"eps": 0.5, "norm": "l2", "steps": steps, "early_stop": False, "keep": "last"}
+        by_default = pgd(small_net, x, y, **options)
+        assert (by_default == pgd(small_net, x, y, step_size=2.5 * 0.5 / steps, **options)).all()
+
+
+def test_a_point_that_breaks_is_kept_although_a_later_one_costs_more():
+    """One pixel, from 0.5 by 0.1: wrong at 0.6 alone, while the loss goes on rising."""
+
+    def model(x):
+        p = tf.reshape(x, (-1,))
+        return tf.stack([tf.zeros_like(p), 0.05 - tf.abs(p - 0.6), p - 10], axis=1)
+
+    x, height = np.full((1, 1, 1, 1), 0.5, np.float32), lambda z, y: z[:, 2]
+    options = {"eps": 0.4, "steps": 2, "step_size": 0.1, "random_start": False, "early_stop": False}
+    assert pgd(model, x, np.array([0]), loss=height, **options).item() == pytest.approx(0.6, abs=1e-6)
+
+
+def test_what_falls_back_at_the_last_look_is_moved_a_little_outward():
+    """A model whose boundary moves away by 2 % of the perturbation once the search is over; two pixels are at the walls."""
+    w = np.ones((16, 1), np.float32)
+    w[0] = -1
+    x = np.full((1, 4, 4, 1), 0.5, np.float32)
+    x[0, 0, 0], x[0, 0, 1] = 0.05, 0.95
+    score = lambda v: tf.reshape(v, (-1, 16)) @ w  # noqa: E731
+    level = {"is": score(x).numpy().item() + 1.5}
+
+    def model(v):
+        s = score(v) - level["is"]
+        return tf.concat([-s, s], axis=1)
+
+    y, size = np.array([0]), lambda v: np.linalg.norm(v - x)
+    near = ddn(model, x, y, steps=40)
+    beyond = score(np.clip(x + np.float32(1.02) * (near - x), 0, 1)).numpy().item()
+
+    def recede(trace):
+        if trace.step == 40:
+            level["is"] = beyond
+
+    x_adv = ddn(model, x, y, steps=40, callback=recede)
+    assert model(x_adv).numpy().argmax() == 1 and x_adv.min() >= 0 and x_adv.max() <= 1
+    assert size(near) < size(x_adv) < 1.1 * size(near)
+
+
+def test_what_a_random_model_never_gets_right_comes_back():
+    rng = np.random.default_rng(0)
+    model = lambda x: tf.constant(rng.normal(size=(len(x), 3)) + np.array([0, 50, 0]), tf.float32)  # noqa: E731
+    x = np.full(
+        (2, 4, 4, 1), 0.5, np.float32
+    )  # the answer is 1 in every draw: above one label, below the other
+    assert (square(model, x, np.array([0, 2]), eps=0.1, steps=2) == x).all()
+
+
+def test_a_budget_is_that_of_one_image_however_few_they_are(small_net, images):
+    x, y = images
+    assert pgd(small_net, x[2:3], y[2:3], eps=100, norm="l0", steps=1).shape == x[2:3].shape
+
+
+@pytest.mark.parametrize("loss", ["ce", "kl"])
+def test_a_model_that_computes_in_float64_is_attacked(loss):
+    model, x, y = toy()
+    w = model.get_weights()[0].astype(float)
+    double = lambda v: tf.reshape(tf.cast(v, tf.float64), (-1, 36)) @ w  # noqa: E731
+    ok = right(double, x, y)
+    assert ok.any() and (pgd(double, x, y, eps=0.1, steps=3, loss=loss) != x).any(axis=(1, 2, 3))[ok].all()
+
+
+def test_a_broken_image_between_two_that_stand_is_passed_over():
+    net = affine(np.float32([[0, 1]]), [0, -0.5], (1, 1, 1))
+    x = np.float32([0.3, 0.49, 0.2]).reshape(3, 1, 1, 1)
+    x_adv = bim(net, x, np.zeros(3, int), eps=0.15, steps=3, batch_size=3)
+    assert x_adv.ravel() == pytest.approx([0.45, 0.54, 0.35], abs=1e-6)

@@ -139,3 +139,10 @@ def test_no_answer_is_no_label():
     z = np.array([[0, 1, 0], [np.nan, 0, 1]], np.float32)
     shown = BlackBox(lambda x: z, labels=True).shown(z)
     assert shown[0].argmax() == 1 and np.isnan(shown[1]).all()
+
+
+def test_a_wrong_image_is_asked_about_once_around_any_callable(small_net, images):
+    x, y = images  # the last four are wrong
+    box = BlackBox(lambda x: small_net(x))
+    square(box, x, y, eps=0.1, steps=0)
+    assert box.queries == len(x) + len(x) - 4

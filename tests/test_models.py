@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 
 import numpy as np
@@ -331,3 +332,52 @@ def test_a_partial_keeps_the_mode_it_has_chosen():
     always, never = partial(model, training=True), partial(model, training=False)
     assert (models.predict_logits(always, x) != models.predict_logits(always, x)).any()
     assert (models.predict_logits(never, x) == models.predict_logits(model, x)).all()
+
+
+def test_a_function_with_a_mode_is_asked_in_inference_mode():
+    dropout = keras.layers.Dropout(0.5)
+
+    def model(x, training=True):
+        return tf.reshape(dropout(x, training=training), (len(x), -1)) * 4.0 - 1.0
+
+    x = np.full((5, 2, 2, 1), 0.5, np.float32)
+    assert (models.predict_logits(model, x) == models.predict_logits(partial(model, training=False), x)).all()
+
+
+def test_a_layer_of_ones_own_may_have_a_mean():
+    class Centred(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.mean = 0.1307
+
+        def call(self, x):
+            return x - self.mean
+
+    net = keras.Sequential(
+        [keras.Input((28, 28, 1)), Centred(), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+    assert models.predict_logits(net, X).shape == (40, 3)
+
+
+def test_a_model_whose_signature_cannot_be_read():
+    class Foreign:
+        __signature__ = 0  # inspect.signature raises TypeError
+
+        def __call__(self, x):
+            return tf.reshape(x, (len(x), -1)) * 4.0 - 1.0
+
+    assert models.predict_logits(Foreign(), np.full((5, 2, 2, 1), 0.5, np.float32)).shape == (5, 4)
+
+
+def test_a_model_with_state_is_asked_for_one_batch_after_the_other():
+    seen = []
+
+    def model(x):
+        first = float(x[0, 0, 0, 0])
+        time.sleep(0.05 * (first == 0))  # the first would come last if they ran together
+        seen.append(first)
+        v = tf.reshape(x, (-1, 1))
+        return tf.concat([v, -v], axis=1)
+
+    models.predict_logits(model, np.linspace(0, 1, 6, dtype=np.float32).reshape(6, 1, 1, 1), batch_size=2)
+    assert len(seen) == 3 and seen == sorted(seen)

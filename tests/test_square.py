@@ -371,3 +371,13 @@ def test_targets(mnist_test):
 def test_bad_options_are_named(options, words, small_net, images):
     with pytest.raises(ValueError, match=words):
         square(small_net, *images, eps=0.1, **options)
+
+
+def test_no_restart_where_nothing_stands():
+    def fragile(x):  # wrong as soon as a pixel moves
+        off = tf.reduce_max(tf.abs(x - 0.5), axis=(1, 2, 3))
+        return tf.stack([0.05 * tf.ones_like(off), off], axis=1)
+
+    x = np.full((2, 8, 8, 1), 0.5, np.float32)
+    x_adv = square(fragile, x, np.array([0, 0]), eps=0.1, steps=3, restarts=3)
+    assert np.abs(x_adv - x) == pytest.approx(0.1, abs=1e-6)
