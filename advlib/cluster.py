@@ -6,7 +6,8 @@
 
 The images are cut into shards, the model goes once to each worker, and results arrive as shards finish. Because the result
 for an image depends on no other image, any number of workers and any size of shard gives the same bits as one process (where
-attacks run in batches of a multiple of 48, as they do unless told otherwise: `advlib.models.predict_logits` says why). A shard whose worker dies is done again by another. Workers need advlib installed. README: Slurm, Kubernetes, what it costs.
+attacks run in batches of a multiple of 48, as they do unless told otherwise: `advlib.models.predict_logits` says why). A
+shard whose worker dies is done again by another. Workers need advlib installed. README: Slurm, Kubernetes, what it costs.
 """
 
 import contextlib
