@@ -58,7 +58,7 @@ def mean_corruption_error(errors, baseline, relative=False):
 
     errors, baseline: Series of `errors`, of the same kinds; "identity" is left out. relative: of what each corruption *adds* to
     the clean error, so that "identity" must be there. ValueError where the kinds differ or the baseline makes no error.
-    Source: Hendrycks & Dietterich 2019, arXiv 1903.12261, §3 (there over five severities, here one). Lesson 12.
+    Source: Hendrycks & Dietterich 2019, arXiv 1903.12261, §4.2 (there over five severities, here one). Lesson 12.
     """
     if set(errors.index) != set(baseline.index):
         only = sorted(set(errors.index) ^ set(baseline.index))
