@@ -943,4 +943,9 @@ EQUIVALENT = [
     ("attacks/autoattack.py", "max() > 1e-4", "max() >= 1e-4", "distances of floats do not meet this very number"),
     ("attacks/patch.py", "seed=0, batch_size=144", "seed=0, batch_size= 143", "one image fewer in a call"),
     ("certify/lipschitz.py", "rule is k.Conv2D", "rule == k.Conv2D", "a type is equal to itself alone"),
+    ("attacks/fgsm.py", "candidate=False", "candidate=True", "the step takes the place of the best point in the end"),
+    ("attacks/fgsm.py", "early_stop=False", "early_stop=True", "it never looks at the model's answer"),
+    ("attacks/bim.py", "integer=True", "integer=False", "pgd asks again, in the same words"),
+    ("attacks/mi_fgsm.py", "low=0, example=0.01", "low=0, example=1.01", "a number in a message that any other would serve"),
+    ("attacks/bim.py", '!= "l0"', '> "l0"', "the names of the other norms come after it"),
 ]  # fmt: skip
