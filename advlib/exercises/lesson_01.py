@@ -127,7 +127,7 @@ def images_needed(answer):
             width(share, n) < wanted,
             f"{case}: with {n:,} images the interval is still {width(share, n):.5f} wide, from one end to the other",
         )
-        fewer = n - max(1, n // 500)  # 1.96 or 1.959964: either is right
+        fewer = n - max(1, n // 5000)  # 1.96 or 1.959964: either is right
         require(
             fewer < 1 or width(share, fewer) >= wanted,
             f"{case}: {n:,} images are enough, but so are {fewer:,}: the smallest number was asked for",

@@ -105,7 +105,7 @@ def less_sure(answer):
     changed = after.argmax(axis=1) != said
     require(
         ~changed,
-        f"{changed.sum()} of {len(x)} predictions changed; the longest step that changes none was asked for",
+        f"{changed.sum()} of {len(x)} predictions changed; each image must keep its own: shorten the step of those that do not",
     )
     before, now = confidence(z), confidence(after)
     require(

@@ -41,6 +41,7 @@ def distances(answer):
         not (wrong > 0).any(),
         "an image that is wrong without attack survives no budget, not even 0, whatever the attack did with it",
     )
+    require(wrong == 0, "an image that is wrong without attack has the distance 0: nothing had to be done")
     rng = np.random.default_rng(0)
     size, right, broken = rng.uniform(0.5, 3, 200), rng.random(200) < 0.9, rng.random(200) < 0.8
     d = call(size, right, broken)

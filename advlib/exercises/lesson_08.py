@@ -3,8 +3,10 @@
 import numpy as np
 from scipy.special import logsumexp, softmax
 
+from advlib._tensorflow import tf
 from advlib.exercises import Hint, exercise, number, require
 from advlib.exercises.properties import sparse
+from advlib.models import predict_logits
 from advlib.testing import toy
 
 
@@ -211,6 +213,16 @@ def mended(answer):
             f"{case}: you count {120 * share:.0f} of 120, the best attack within ε leaves {120 * possible:.0f}: in which unit "
             "is ε spent, and does the count begin with the images that are right?",
         )
+
+    def bent(u, training=False):  # one step of 0.1 goes a whole wave too far
+        return inner(tf.sin(12 * u))
+
+    labels = predict_logits(lambda x, training=False: bent((x - 0.5) / 0.25), x).argmax(axis=1)
+    share = number(answer(bent, 0.5, 0.25, x.copy(), labels, 0.1), "the result")
+    require(
+        share <= 0.1,
+        f"a bent network, ε = 0.1: you count {120 * share:.0f} of 120, and twenty steps leave none; how many steps are yours?",
+    )
 
 
 def _linear(inner, x, y):

@@ -53,7 +53,7 @@ def through(answer):
     base, x, _ = toy(n=6)
     x = tf.constant(x)
 
-    def model(u):  # bent, so that it matters where its gradient is taken
+    def model(u, training=False):  # bent, so that it matters where its gradient is taken
         return base(tf.sin(5 * u))
 
     def steps(x):
@@ -209,7 +209,11 @@ def agreed(answer):
             [[0, 4, 5]],
             0,
         ),
-        "one is sure of class 1, the other hardly less of the true one": ([[0, 99, 1]], [[5, 4.9, 0]], 0),
+        "one is very sure of class 1, the other names the true class by a hair": (
+            [[0, 99, 1]],
+            [[5, 4.9, 0]],
+            0,
+        ),
     }
     for case, (z, other, label) in cases.items():
         value = call(z, other, [label])[0][0]
@@ -244,7 +248,7 @@ class _Asked:
     def __init__(self, model):
         self.model, self.questions = model, 0
 
-    def __call__(self, x):
+    def __call__(self, x, training=False):
         others = np.flatnonzero((np.asarray(x) != np.asarray(x[-1:])).any(axis=(1, 2, 3)))
         self.questions += others.max(initial=-1) + 2
         return self.model(x)
@@ -254,13 +258,13 @@ class _Asked:
 def hides(answer):
     dense, x, _ = toy(n=16)
 
-    def base(x):  # around the middle of the box, so that all classes occur
+    def base(x, training=False):  # around the middle of the box, so that all classes occur
         return dense(x - 0.5)
 
-    def wavy(x):  # a ripple so fine that its slope says nothing of the way
+    def wavy(x, training=False):  # a ripple so fine that its slope says nothing of the way
         return base(x + 0.01 * tf.sin(2000 * x))
 
-    def one_bit(x):
+    def one_bit(x, training=False):
         return base(forward_backward(tf.cast(x >= 0.5, x.dtype), x))
 
     def own(model, x):  # all images right, as the model has it

@@ -166,10 +166,10 @@ def trades_loss(answer):
 def leak(answer):
     base, x, _ = toy()
 
-    def linear(x):
+    def linear(x, training=False):
         return base(x - 0.5)
 
-    def folded(x):  # a full step lands where the label it leads away from is the answer
+    def folded(x, training=False):  # a full step lands where the label it leads away from is the answer
         return base(tf.sin(10 * np.pi * (x - 0.5)))
 
     def call(model, x, labels, eps):

@@ -196,7 +196,7 @@ def wall(sign, hidden, weak, panels, pgd_left):
     hints = {
         "sign": (
             "there is a panel among yours whose diamond is far above the line or the circle",
-            "a panel is missing whose diamond is near both line and circle; need a claim be high to be signed?",
+            "a panel is missing whose diamond is not far above the lower of line and circle; must a claim be high?",
         ),
         "hidden": (
             "there is a panel among yours in which the search does not leave less than the gradients",

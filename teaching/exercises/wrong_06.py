@@ -14,6 +14,10 @@ def distances(size, right, broken):
 def distances(size, right, broken):
     return np.where(right & broken, size, np.inf)
 """,
+        "minus one for wrong images": """
+def distances(size, right, broken):
+    return np.where(right, np.where(broken, size, np.inf), -1.0)
+""",
         "NaN for failures": """
 def distances(size, right, broken):
     return np.where(right, np.where(broken, size, np.nan), 0.0)

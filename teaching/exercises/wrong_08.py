@@ -139,6 +139,13 @@ def mended(inner, mean, std, x, y, eps):
     fine = right(model, x, y)
     return right(model, advlib.pgd(model, x, y, eps=eps, steps=20), y).sum() / fine.sum()
 """,
+        "one step": """
+def mended(inner, mean, std, x, y, eps):
+    def model(x):
+        return inner((x - mean) / std)
+
+    return right(model, advlib.fgsm(model, x, y, eps=eps), y).mean()
+""",
         "standardised twice": """
 def mended(inner, mean, std, x, y, eps):
     def model(x):
