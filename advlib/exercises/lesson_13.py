@@ -117,24 +117,32 @@ def gone(answer):
                 f"you say {given:.3g}",
             )
 
-    run = lambda x: base(x)  # noqa: E731
+    run = lambda x, training=False: base(x)  # noqa: E731
     expect(run, 0, 0, "an honest model")
-    expect(lambda x: 1e5 * base(x), 1, 0, "logits a hundred thousand times too large")
+    expect(lambda x, training=False: 1e5 * base(x), 1, 0, "logits a hundred thousand times too large")
     z = np.sort(predict_logits(base, x), axis=1)
     lead = float((z[:, -1] - z[:, -2])[:-4].max())
     expect(
-        lambda x: 60 / lead * base(x),
+        lambda x, training=False: 60 / lead * base(x),
         0,
         0,
         "large logits, with gradients of the loss down to 1e-26, which are not 0",
     )
-    expect(lambda x: base(tf.round(x * 255) / 255 + 0 * x), 1, 1, "rounded input with a gradient of 0")
     expect(
-        lambda x: base(tf.round(x * 255) / 255), 1, 1, "rounded input, for which tape.gradient returns None"
+        lambda x, training=False: base(tf.round(x * 255) / 255 + 0 * x),
+        1,
+        1,
+        "rounded input with a gradient of 0",
+    )
+    expect(
+        lambda x, training=False: base(tf.round(x * 255) / 255),
+        1,
+        1,
+        "rounded input, for which tape.gradient returns None",
     )
     bright = float(np.sort(x.mean(axis=(1, 2, 3)))[9:11].mean())  # the ten darkest images have another scale
 
-    def partly(x):
+    def partly(x, training=False):
         factor = tf.where(tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True) <= bright, 1e5, 1.0)
         return tf.stop_gradient(factor[:, 0, 0]) * base(x)
 
@@ -161,10 +169,10 @@ def strongest(answer):
     eps = float(np.sort(distance)[10:12].mean())  # 11 of the 16 images can be broken
     kernel = tf.constant(base.get_weights()[0])
 
-    def run(x):
+    def run(x, training=False):
         return tf.reshape(x, (-1, 36)) @ kernel  # the toy, ten times as fast
 
-    def terse(x):
+    def terse(x, training=False):
         z = run(x)
         return forward_backward(9 * tf.one_hot(tf.argmax(z, axis=1), 4), z)
 
@@ -172,7 +180,10 @@ def strongest(answer):
         "the honest model": (run, 10),
         "the model with a flat loss": (exhibits.saturated(run, 1e5), 9),
         "the model with a gradient of 0": (exhibits.quantised(run, 256), 9),
-        "the model whose gradient points the wrong way": (lambda x: run(forward_backward(x, -x)), 9),
+        "the model whose gradient points the wrong way": (
+            lambda x, training=False: run(forward_backward(x, -x)),
+            9,
+        ),
         "the model that shows its class alone, and has a gradient": (terse, 6),
     }
     for name, (model, least) in models.items():
